@@ -1,0 +1,156 @@
+"""The file formats of evidence: what was run and what came out, as counts.
+
+Derived numbers (accuracies, effective robustness, ranks) are computed from these and never stored.
+Right of the cut: no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from robustbench_ft.errors import DataError
+from robustbench_ft.files import canonical_json, digest, write_atomic
+from robustbench_ft.suites import Value
+
+SCHEMA = 1
+NOT_HASHED = {"cost", "created", "host"}
+
+
+class Counts(Value):
+    """k right answers of n."""
+
+    k: int = Field(ge=0)
+    n: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _k_within_n(self) -> Counts:
+        if self.k > self.n:
+            raise ValueError(f"k = {self.k} is more than n = {self.n}")
+        return self
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers, in [0, 1]."""
+        return self.k / self.n
+
+
+class StartRef(Value):
+    """The start model: its name as on the command line and the SHA-256 of its weights."""
+
+    name: str
+    weights: str
+
+
+class Numerics(Value):
+    """What decides the last bits of a prediction."""
+
+    device: str
+    precision: str
+    batch_size: int
+    threads: int
+    """CPU threads of torch; 0 where the device is not the CPU."""
+
+
+class Point(Value):
+    """One classifier of a run: the headline, or one more point of the method's path."""
+
+    name: str
+    """For example ``alpha=0.5``; a method without a path has one point, named like the method."""
+    alpha: float | None = Field(default=None, allow_inf_nan=False)
+    """Where the point stands on a curve of weight-space ensembles; None elsewhere."""
+    headline: bool = False
+    pack: str | None = None
+    """SHA-256 of the headline's pack file ``<record>/pack.safetensors``; other points carry counts alone."""
+    counts: dict[str, Counts]
+    """Per ``<test set>/<grouping>``."""
+
+
+class Cost(Value):
+    """What the run took; not part of the record's hash."""
+
+    fit_seconds: float
+    evaluate_seconds: float
+
+
+class RunRecord(Value):
+    """One (suite, start, method, seed): what was asked, on what, and the counts that came out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    kind: Literal["run"] = "run"
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    suite: str
+    protocol: str
+    start: StartRef
+    method: str
+    config: dict[str, Any]
+    """The method's dump; opaque here."""
+    deterministic: bool
+    """Whether the method declares that its seed changes nothing."""
+    seed: int
+    selection: dict[str, str]
+    """Per field of the method, the rule that chose its value: default, id_val, oracle or unstated (DESIGN 7.5)."""
+    points: tuple[Point, ...]
+    missing: tuple[str, ...] = ()
+    """Test sets that were not evaluated: not empty means that the run is partial."""
+    unaligned: tuple[str, ...] = ()
+    """Data sets read from a layout that is not the official one: scored, never submitted."""
+    numerics: Numerics
+    versions: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+    cost: Cost
+    created: str
+    host: str
+
+    @field_validator("schema_version")
+    @classmethod
+    def _known_schema(cls, value: int) -> int:
+        if value > SCHEMA:
+            raise ValueError(f"schema {value} is later than this rbft reads ({SCHEMA}); upgrade robustbench-ft")
+        return value
+
+    @model_validator(mode="after")
+    def _one_headline_and_names_once(self) -> RunRecord:
+        if sum(point.headline for point in self.points) != 1:
+            raise ValueError("exactly one point is the headline")
+        if len({point.name for point in self.points}) < len(self.points):
+            raise ValueError("two points have the same name")
+        return self
+
+    @property
+    def headline(self) -> Point:
+        """The point that stands for the run."""
+        return next(point for point in self.points if point.headline)
+
+    @property
+    def partial(self) -> bool:
+        """Whether a test set of the suite is missing."""
+        return bool(self.missing)
+
+    @property
+    def record_hash(self) -> str:
+        """SHA-256 of all but cost, date and host."""
+        return digest(self.model_dump(mode="json", by_alias=True, exclude=NOT_HASHED))
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, indented for review."""
+        import json
+
+        value = json.loads(canonical_json(self.model_dump(mode="json", by_alias=True)))
+        write_atomic(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def load(path: Path) -> RunRecord:
+    """Read one run record; DataError names the file, the field and what is wrong with it."""
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"no record at {path}", hint="rbft evaluate --method wiseft") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(f"{path}: {field}: {first['msg']}") from error

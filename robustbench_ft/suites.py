@@ -1,0 +1,146 @@
+"""The benchmark as data: suites of one in-distribution data set and its shifts.
+
+A suite is a TOML file: the package's own lie in ``robustbench_ft/data/suites``, a user's anywhere
+(``--suite path/to/suite.toml``). Nothing here opens an image or imports torch.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from robustbench_ft.errors import UnknownName, UsageError
+from robustbench_ft.files import digest
+
+DATA = Path(__file__).parent / "data"
+Groups = tuple[tuple[int, ...], ...]
+
+
+class Value(BaseModel):
+    """A frozen value that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+
+class DatasetSpec(Value):
+    """One split of one data set: what differs between test sets is fields, what differs between formats is a reader."""
+
+    name: str
+    """Name in tables and packs, for example ``mini-sketch``."""
+    format: str
+    """The reader: a module of ``robustbench_ft.datasets``."""
+    path: str
+    """Where it lies: a folder under the data root (``--data``), or what the reader generates it from."""
+    split: str
+    n: int
+    """Number of examples when complete."""
+    digest: str | None = None
+    """SHA-256 of ids, labels and, for generated sets, pixels (``datasets.content_digest``); None: not known."""
+    metric: Literal["top1"] = "top1"
+    head: Literal["suite"] = "suite"
+    """Which head reads it: the suite's."""
+    class_groups: Groups | None = None
+    """For each class of the set, the suite's classes that count for it (max over them); None: the suite's own classes."""
+    headline: bool = True
+    """Whether it counts in the OOD mean."""
+    keep: str | None = None
+    """File beside the suite's with one index a line: the members of the split that belong to this set."""
+    checksums: tuple[tuple[str, str], ...] = ()
+    """Official files with their checksums (``robustbench_ft.checksums``): ``["test_batch", "md5:4035..."]``; none: not known."""
+    source: str = ""
+    licence: str = ""
+    superseded_by: str | None = None
+
+
+class Suite(Value):
+    """One ID data set (train, val, test), any number of shifts, and the words that name its classes."""
+
+    name: str
+    version: int = 1
+    title: str
+    classes: tuple[str, ...]
+    templates: tuple[str, ...]
+    start: str
+    """Name of the start model that ``evaluate`` takes when none is given."""
+    baseline: str | None = None
+    """The baseline that effective robustness is measured against: ``mini@1``, or a .json file, relative to the suite's."""
+    recipes: str
+    """Key of the recipe table (``robustbench_ft/data/recipes.toml``) that gives methods their defaults here."""
+    preprocessing: str = "start-eval@1"
+    train: DatasetSpec
+    val: DatasetSpec
+    test: DatasetSpec
+    shifts: tuple[DatasetSpec, ...] = ()
+    file: Path
+    """The file that this suite was read from."""
+
+    @property
+    def tests(self) -> tuple[DatasetSpec, ...]:
+        """Every set that is scored: the ID test set, then the shifts."""
+        return (self.test, *self.shifts)
+
+    @property
+    def headline_shifts(self) -> tuple[DatasetSpec, ...]:
+        """The shifts of the OOD mean."""
+        return tuple(spec for spec in self.shifts if spec.headline)
+
+    def groupings(self, spec: DatasetSpec) -> Iterator[tuple[str, Groups | None]]:
+        """The groupings that ``spec``'s predictions are kept under: its own; for the ID test set, every shift's too."""
+        yield "own", spec.class_groups
+        if spec.name == self.test.name:
+            yield from ((shift.name, shift.class_groups) for shift in self.shifts if shift.class_groups is not None)
+
+    @cached_property
+    def protocol(self) -> str:
+        """SHA-256 of all that decides a score; numbers under two protocols never meet in one table."""
+        decisive = {"name", "digest", "n", "metric", "head", "class_groups", "headline"}
+        return digest(
+            {
+                "suite": [self.name, self.version],
+                "classes": self.classes,
+                "templates": self.templates,
+                "preprocessing": self.preprocessing,
+                "sets": [
+                    spec.model_dump(mode="json", include=decisive) for spec in (self.train, self.val, *self.tests)
+                ],
+            }
+        )
+
+
+def names() -> list[str]:
+    """The suites that ship with the package."""
+    return sorted(path.stem for path in (DATA / "suites").glob("*.toml"))
+
+
+def load(name: str) -> Suite:
+    """The suite of that name, or of that file when ``name`` ends in ``.toml``; UnknownName or UsageError otherwise."""
+    path = Path(name) if name.endswith(".toml") else DATA / "suites" / f"{name.lower()}.toml"
+    if not path.is_file():
+        if name.endswith(".toml"):
+            raise UsageError(f"no suite file at {name}", hint="rbft list suites")
+        raise UnknownName("suite", name, names(), hint="a suite of your own: --suite path/to/suite.toml")
+    return parse(path)
+
+
+def parse(path: Path) -> Suite:
+    """Read one suite file; fields of ``[defaults]`` hold for each of its data sets."""
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text())
+        common = table.pop("defaults", {})
+        for key in ("train", "val", "test"):
+            table[key] = common | table[key]
+        if str(table.get("baseline", "")).endswith(".json"):
+            table["baseline"] = str(path.parent / table["baseline"])
+        table["shifts"] = [common | shift for shift in table.get("shifts", [])]
+        return Suite.model_validate(table | {"file": path})
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise UsageError(f"{path}: {error!r} is wrong or missing in this suite file") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{path}: field {field}: {first['msg']}") from error
