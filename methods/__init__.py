@@ -1,0 +1,1 @@
+"""The methods, one file each, named as on the command line."""

@@ -1,0 +1,274 @@
+"""Methods: values that map a classifier to a classifier; and the folder that holds them.
+
+    class WiseFT(Method):
+        \"\"\"Weight-space ensemble of the start and the fine-tuned model (Wortsman et al., 2022).\"\"\"
+
+        alpha: Fraction = 0.5
+        base: AnyMethod = method("ft")
+
+        def adapt(self, start: Classifier, task: Task) -> Classifier:
+            return interpolate(start, self.base.fit(start, task), self.alpha)
+
+A method is one file in ``methods/``, named as on the command line, or any file given by its path.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationInfo, model_validator
+
+from robustbench_ft import recipes
+from robustbench_ft.errors import UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from robustbench_ft.batches import Images
+    from robustbench_ft.datasets import ImageSet
+    from robustbench_ft.model import Classifier
+    from robustbench_ft.train import Recipe
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+FROM_FILE = "rbft_method_file."  # module prefix of methods given by path
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method may see: train and val of one suite, its words, and the seed. No test and no OOD data."""
+
+    suite: str
+    train: ImageSet
+    val: ImageSet
+    classes: tuple[str, ...]
+    templates: tuple[str, ...]
+    seed: int = 0
+    supported: tuple[ImageSet, ...] = field(default=())
+    """Val sets of other tasks whose accuracy is to be kept (patching)."""
+
+    def with_seed(self, seed: int) -> Task:
+        """The same task under another seed."""
+        return replace(self, seed=seed)
+
+    def training(self, start: Classifier, recipe: Recipe) -> Images:
+        """The training images as ``recipe`` wants them: CLIP's augmentation, or the eval transform."""
+        from robustbench_ft.batches import Images
+
+        return Images(self.train, start.preprocess, augment=recipe.augment)
+
+
+class PathPoint(NamedTuple):
+    """One named member of a method's family of results; ``classifier`` makes it when it is evaluated."""
+
+    name: str
+    classifier: Callable[[], Classifier]
+    alpha: float | None = None
+
+
+class Method(BaseModel):
+    """Base of all methods: its fields are its hyperparameters, ``adapt`` is the method."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    name: ClassVar[str]
+    source: ClassVar[Path]
+    """The method's file."""
+    deterministic: ClassVar[bool] = False
+    """True where the seed changes nothing."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.name = cls.__module__.rpartition(".")[2]
+        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        cls.source = Path(file or __file__)
+
+    def adapt(self, start: Classifier, task: Task) -> Classifier:
+        """The adapted classifier; ``start`` is left as it was."""
+        raise NotImplementedError
+
+    def fit(self, start: Classifier, task: Task) -> Classifier:
+        """``adapt`` under the seal, seeded by ``task.seed``, and kept in the store: done before, it is read back."""
+        from robustbench_ft.store import fit
+
+        return fit(self, start, task)
+
+    def headline(self) -> tuple[str, float | None]:
+        """Name and alpha of the point that stands for the method."""
+        return self.name, None
+
+    def path(self, start: Classifier, task: Task) -> Iterable[PathPoint]:
+        """Further results of the family (alphas, soup sizes, checkpoints), evaluated in the same pass over the images."""
+        return ()
+
+    def dump(self) -> dict[str, Any]:
+        """Name and every field as JSON, nested methods in full."""
+        return {"method": self.name, **self.model_dump(mode="json")}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_recipes(cls, data: Any, info: ValidationInfo) -> Any:
+        """Fields that are not given come from the recipe table of the suite, then from the class."""
+        if isinstance(data, dict) and info.context:
+            return recipes.merge(recipes.fields(info.context["recipes"], cls.name), data)
+        return data
+
+
+def _to_method(value: Any, info: ValidationInfo) -> Method:
+    if isinstance(value, Method):
+        return value
+    given = {"method": value} if isinstance(value, str) else dict(value)
+    return load(given.pop("method")).model_validate(given, context=info.context)
+
+
+def _dump(value: Method) -> dict[str, Any]:
+    return value.dump()
+
+
+if TYPE_CHECKING:
+    AnyMethod = Method
+else:
+    AnyMethod = Annotated[Method, PlainValidator(_to_method), PlainSerializer(_dump)]
+    """A field that holds a method; validates from a name, a dump or a method."""
+
+
+def method(name: str, **fields: Any) -> Any:
+    """Default of a field that holds a method, resolved when it is needed: no file imports another method's file."""
+    return Field(default={"method": name, **fields})
+
+
+def names() -> list[str]:
+    """The methods in the folder."""
+    return sorted(path.stem for path in folder().glob("*.py") if not path.stem.startswith("_"))
+
+
+def folder() -> Path:
+    """Where the package's methods lie."""
+    spec = importlib.util.find_spec("robustbench_ft.methods")
+    assert spec is not None and spec.submodule_search_locations is not None
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def load(name: str) -> type[Method]:
+    """The method of that name (dashes, underscores and capitals do not matter), or of that ``.py`` file."""
+    if name.endswith(".py"):
+        return _only_method(_module_of_file(Path(name).resolve()))
+    if (from_file := sys.modules.get(FROM_FILE + name)) is not None:
+        return _only_method(from_file)
+    known = {_plain(stem): stem for stem in names()}
+    if _plain(name) not in known:
+        raise UnknownName("method", name, known.values(), hint="a method of your own: --method path/to/file.py")
+    return _only_method(importlib.import_module(f"robustbench_ft.methods.{known[_plain(name)]}"))
+
+
+class Described(NamedTuple):
+    """What a method's file says of itself, read without running it."""
+
+    name: str
+    summary: str
+    fields: dict[str, str]
+
+
+def describe(path: Path) -> Described:
+    """Name, first line of the docstring and fields (name to default, as source) of a method file, by parsing alone."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef) and any(
+            isinstance(base, ast.Name) and base.id == "Method" for base in node.bases
+        ):
+            fields = {
+                line.target.id: ast.unparse(line.value) if line.value else ""
+                for line in node.body
+                if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+                and not ast.unparse(line.annotation).startswith("ClassVar")
+            }  # fmt: skip
+            return Described(path.stem, (ast.get_docstring(node) or "").partition("\n")[0], fields)
+    raise UsageError(f"{path} defines no Method")
+
+
+def configure(name: str, *, recipe_table: str, overrides: Sequence[tuple[str, Any]] = ()) -> Method:
+    """A method with the defaults of a recipe table and ``overrides`` of dotted fields, applied in order.
+
+    UsageError names the field, what was given and what was expected.
+    """
+    context, kind = {"recipes": recipe_table}, load(name)
+    value = _validate(kind, {}, context)
+    for path, given in overrides:
+        data = value.dump()
+        data.pop("method")
+        _assign(data, path, given, kind.name)
+        value = _validate(kind, data, context)
+    return value
+
+
+def _validate(kind: type[Method], data: dict[str, Any], context: dict[str, str]) -> Method:
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate(data, context=context)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{kind.name}: {at}: {first['msg']}, got {first['input']!r}", hint=f"rbft show {kind.name}"
+        ) from error
+
+
+def _assign(data: dict[str, Any], path: str, given: Any, name: str) -> None:
+    at: Any = data
+    *parents, last = path.split(".")
+    for part in parents:
+        at = (
+            at[int(part)]
+            if isinstance(at, list) and part.isdigit() and int(part) < len(at)
+            else _child(at, part, path, name)
+        )
+    if isinstance(at, list) and last.isdigit() and int(last) < len(at):
+        at[int(last)] = given
+        return
+    _child(at, last, path, name)
+    is_method = isinstance(at[last], dict) and "method" in at[last]
+    at[last] = {"method": given} if is_method and isinstance(given, str) else given
+
+
+def _child(at: Any, part: str, path: str, name: str) -> Any:
+    if not isinstance(at, dict) or part not in at:
+        known = [key for key in at if key != "method"] if isinstance(at, dict) else []
+        raise UnknownName(f"field of {name}", path, known, hint=f"rbft show {name}")
+    return at[part]
+
+
+def _plain(name: str) -> str:
+    return re.sub("[-_ ]", "", name).lower()
+
+
+@cache
+def _module_of_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"no method file at {path}", hint="rbft list methods")
+    spec = importlib.util.spec_from_file_location(FROM_FILE + path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _only_method(module: ModuleType) -> type[Method]:
+    found = [
+        value for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+    ]  # fmt: skip
+    if len(found) != 1:
+        raise UsageError(f"{module.__file__} defines {len(found)} methods, expected one subclass of Method")
+    return found[0]

@@ -1,0 +1,126 @@
+"""One pass over a data set, any number of classifiers: images are decoded once, weights are made one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from robustbench_ft.batches import Features
+from robustbench_ft.datasets import ImageSet
+from robustbench_ft.errors import TrainingError
+from robustbench_ft.model import Classifier
+from robustbench_ft.packs import Answers
+from robustbench_ft.preprocess import Preprocess
+from robustbench_ft.progress import progress
+from robustbench_ft.suites import Groups
+
+CHUNK_BYTES = 1 << 30  # decoded pixels held at once
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a pass is run; part of a record's numerics."""
+
+    batch_size: int = 256
+    precision: str = "fp32"
+    workers: int = 0
+
+
+def predict(
+    classifiers: Mapping[str, Callable[[], Classifier]],
+    images: ImageSet,
+    groupings: Mapping[str, Groups | None],
+    *,
+    how: Evaluation = Evaluation(),  # noqa: B008 (a frozen value)
+    preprocess: Preprocess,
+) -> dict[str, dict[str, Answers]]:
+    """The answers of every classifier under every grouping, uint16 [N] each.
+
+    An answer is the class (of the grouping) with the largest logit, a group's being the largest of its members'; in float32, the
+    lowest index wins a tie.
+    """
+    answers: dict[str, dict[str, list[Answers]]] = {name: {g: [] for g in groupings} for name in classifiers}
+    with progress(f"evaluating on {images.name}", len(images) * len(classifiers)) as bar:
+        for pixels in _chunks(images, preprocess, how):
+            for name, make in classifiers.items():
+                for logits in _logits(make(), pixels, how):
+                    for grouping, groups in groupings.items():
+                        answers[name][grouping].append(_answer(logits, groups))
+                    bar.advance(name, by=len(logits))
+    return {name: {g: np.concatenate(parts) for g, parts in kept.items()} for name, kept in answers.items()}
+
+
+def encode(model: Classifier, images: ImageSet, how: Evaluation = Evaluation()) -> Features:  # noqa: B008
+    """L2-normalised features, float32 [N, D], of the eval transform, with labels; on the CPU."""
+    parts = []
+    model.eval()
+    with torch.no_grad(), progress(f"encoding {images.name}", len(images)) as bar:
+        for pixels in _chunks(images, model.preprocess, how):
+            for batch in torch.split(pixels, how.batch_size):
+                parts.append(model.encode(batch.to(_device(model))).float().cpu())
+                bar.advance(by=len(batch))
+    return Features(torch.cat(parts), torch.from_numpy(images.labels))
+
+
+def accuracy(model: Classifier, images: ImageSet) -> float:
+    """Top-1 in [0, 1], for choices on val."""
+    answers = predict({"model": lambda: model}, images, {"own": None}, preprocess=model.preprocess)["model"]["own"]
+    return float(np.mean(answers == images.labels))
+
+
+class _Decoded(Dataset[Tensor]):
+    def __init__(self, images: ImageSet, preprocess: Preprocess) -> None:
+        self.images, self.preprocess = images, preprocess
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.preprocess.eval(self.images.image(index))
+
+
+def _chunks(images: ImageSet, preprocess: Preprocess, how: Evaluation) -> Iterator[Tensor]:
+    """Pixels, uint8 [n, 3, H, W], in pieces of at most CHUNK_BYTES."""
+    loader = DataLoader(
+        _Decoded(images, preprocess), how.batch_size, num_workers=how.workers, generator=torch.Generator()
+    )
+    held: list[Tensor] = []
+    for batch in loader:
+        held.append(batch)
+        if sum(part.numel() for part in held) + batch.numel() > CHUNK_BYTES:
+            yield torch.cat(held)
+            held = []
+    if held:
+        yield torch.cat(held)
+
+
+def _logits(model: Classifier, pixels: Tensor, how: Evaluation) -> Iterator[npt.NDArray[np.float32]]:
+    device = _device(model)
+    model.eval()
+    for batch in torch.split(pixels, how.batch_size):
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bf16"):
+            logits = model(batch.to(device, non_blocking=True)).float().cpu()
+        if not torch.isfinite(logits).all():
+            raise TrainingError(
+                f"the classifier {model.origin[:8]} gives logits that are not finite", hint="a lower rate"
+            )
+        yield logits.numpy()
+
+
+def _answer(logits: npt.NDArray[np.float32], groups: Groups | None) -> Answers:
+    """Index of the largest (group's) logit, uint16 [B]; numpy's argmax takes the first of equals, and an empty group never wins."""
+    if groups is not None:
+        empty = np.full(len(logits), -np.inf, np.float32)
+        logits = np.stack([logits[:, list(group)].max(1) if group else empty for group in groups], 1)
+    largest: Answers = logits.argmax(1).astype(np.uint16)
+    return largest
+
+
+def _device(model: Classifier) -> torch.device:
+    return next(model.parameters()).device

@@ -1,0 +1,48 @@
+"""Progress of long steps on stderr: a bar with time left on a terminal, nothing elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class Bar:
+    """One line of progress; silent where stderr is not a terminal."""
+
+    def __init__(self, view: Progress | None, task: TaskID | None) -> None:
+        self._view, self._task = view, task
+
+    def advance(self, note: str = "", *, by: int = 1) -> None:
+        """Count ``by`` more steps and show ``note`` at the end of the line."""
+        if self._view is not None and self._task is not None:
+            self._view.update(self._task, advance=by, note=note)
+
+
+@contextmanager
+def progress(label: str, total: int, *, done: int = 0) -> Iterator[Bar]:
+    """A bar of ``total`` steps, of which ``done`` were done before."""
+    if not sys.stderr.isatty():
+        yield Bar(None, None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as view:
+        yield Bar(view, view.add_task(label, total=total, completed=done, note=""))
+
+
+def say(text: str) -> None:
+    """One line of news on stderr."""
+    print(text, file=sys.stderr, flush=True)
