@@ -1,0 +1,135 @@
+"""The verbs ``list``, ``show`` and ``doctor``: what can be named, and what this machine has."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from tabulate import tabulate
+
+from robustbench_ft import baselines, method, suites
+from robustbench_ft.errors import UnknownName
+
+Rows = list[dict[str, Any]]
+
+
+def methods() -> Rows:
+    """Name and summary of every method in the folder, read without importing any."""
+    found = [method.describe(method.folder() / f"{name}.py") for name in method.names()]
+    return [{"method": one.name, "what it is": one.summary, "fields": ", ".join(one.fields)} for one in found]
+
+
+def all_suites() -> Rows:
+    """The suites that ship with the package."""
+    found = [suites.load(name) for name in suites.names()]
+    return [
+        {"suite": s.name, "title": s.title, "classes": len(s.classes), "ID test": s.test.name,
+         "shifts": ", ".join(shift.name for shift in s.shifts), "start": s.start}
+        for s in found
+    ]  # fmt: skip
+
+
+def models() -> Rows:
+    """The built-in start model and open_clip's pretrained ones."""
+    import open_clip
+
+    pretrained = [{"model": name, "pretrained": tag} for name, tag in open_clip.list_pretrained()]
+    return [{"model": "mini-clip", "pretrained": "in the package"}, *pretrained]
+
+
+def lines() -> Rows:
+    """The baseline lines that ship with the package."""
+    found = [baselines.load(name) for name in baselines.names()]
+    return [{"baseline": b.id, "suite": b.suite, "models": len(b.models), "hash": b.hash[:12]} for b in found]
+
+
+LISTS: dict[str, Callable[[], Rows]] = {"methods": methods, "suites": all_suites, "models": models, "baselines": lines}
+
+
+def listing(what: str, *, as_json: bool) -> str:
+    """A table of one kind of thing; UnknownName where it is no kind."""
+    if what not in LISTS:
+        raise UnknownName("list", what, LISTS, hint="rbft list methods")
+    rows = LISTS[what]()
+    widths = [None, 78] if what == "methods" else None
+    shown = [{k: v for k, v in row.items() if k != "fields"} for row in rows]
+    return _json(rows) if as_json else tabulate(shown, headers="keys", maxcolwidths=widths)
+
+
+def show(name: str, *, suite: str, as_json: bool) -> str:
+    """A baseline line (``mini@1``), a suite or a method, in full."""
+    if "@" in name:
+        return _show_baseline(name, as_json=as_json)
+    if name.lower() in suites.names() or name.endswith(".toml"):
+        return _show_suite(name, as_json=as_json)
+    return _show_method(name, suite=suite, as_json=as_json)
+
+
+def _show_method(name: str, *, suite: str, as_json: bool) -> str:
+    value = method.configure(name, recipe_table=suites.load(suite).recipes)
+    if as_json:
+        return _json({"doc": type(value).__doc__, "config": value.dump()})
+    rows = [(path, json.dumps(v)) for path, v in _flat(value.dump()) if path != "method"]
+    return f"{type(value).__doc__}\n\nFields on {suite} (change one with --set FIELD=VALUE):\n\n{tabulate(rows)}"
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if isinstance(value, dict | list) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return [pair for key, child in items for pair in _flat(child, f"{prefix}.{key}" if prefix else str(key))]
+    return [(prefix, value)]
+
+
+def _show_suite(name: str, *, as_json: bool) -> str:
+    suite = suites.load(name)
+    if as_json:
+        return suite.model_dump_json(indent=1)
+    roles = [("train", suite.train), ("val", suite.val), ("test (ID)", suite.test), *(("shift", s) for s in suite.shifts)]
+    rows = [(role, s.name, s.n, s.metric, "yes" if s.headline else "no", (s.digest or "")[:12]) for role, s in roles]
+    head = [f"{suite.title} (version {suite.version}, protocol {suite.protocol[:12]})", "", f"start {suite.start}"]
+    head += [f"baseline {suite.baseline}", f"classes {', '.join(suite.classes)}", f"templates {len(suite.templates)}", ""]
+    return "\n".join(head) + "\n" + tabulate(rows, headers=["role", "set", "n", "metric", "in the mean", "digest"])
+
+
+def _show_baseline(name: str, *, as_json: bool) -> str:
+    baseline = baselines.load(name)
+    fitted = baseline.lines(suites.load(baseline.suite))
+    rows = [
+        {"shift": shift, "models": line.m, "slope": line.slope, "intercept": line.intercept, "R2": line.r2,
+         "ID from": line.id_range[0], "ID to": line.id_range[1], "usable": line.unusable or "yes"}
+        for shift, line in fitted.items()
+    ]  # fmt: skip
+    if as_json:
+        return _json({"id": baseline.id, "hash": baseline.hash, "source": baseline.source, "lines": rows})
+    return f"{baseline.id}  {baseline.hash}\n{baseline.source}\n\n{tabulate(rows, headers='keys', floatfmt='.3f')}"
+
+
+def doctor(*, as_json: bool) -> str:
+    """Versions, device, threads and disk; what is in the way, if anything."""
+    import torch
+
+    from robustbench_ft import store
+
+    folder = store.default_folder()
+    near = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    packages = ("robustbench-ft", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "pydantic", "typer")
+    facts = {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "processor": f"{platform.machine()}, {os.cpu_count()} cores",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu (no CUDA device)",
+        "threads": torch.get_num_threads(),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "not set"),
+        "store": str(folder),
+        "free in store": f"{shutil.disk_usage(near).free / 1e9:.1f} GB",
+    }
+    return _json(facts) if as_json else tabulate(facts.items(), tablefmt="plain")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, default=str)

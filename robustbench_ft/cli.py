@@ -1,0 +1,193 @@
+"""The rbft command: parse, call, print. Every verb takes ``--json``; progress and news go to stderr."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robustbench_ft.errors import RbftError, UsageError
+
+app = typer.Typer(
+    name="rbft",
+    help="Robust fine-tuning of zero-shot vision models: evaluate methods, score runs, regenerate the leaderboard.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+# Of click, or of the copy of click in newer versions of typer.
+CommandLineError: Any = typer.BadParameter.__mro__[2]
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+SuiteName = Annotated[str, typer.Option("--suite", help="A suite's name, or a suite file.")]
+
+
+@app.command()
+def evaluate(
+    method: Annotated[str, typer.Option("--method", help="A method's name, or a .py file.")],
+    suite: SuiteName = "mini",
+    model: Annotated[str | None, typer.Option(help="Start model: rbft list models. Default: the suite's.")] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="Weights tag of an open_clip model, or a checkpoint file.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A field of the method: base=flyp, base.recipe.lr=1e-4.")
+    ] = None,
+    chosen_by: Annotated[
+        list[str] | None,
+        typer.Option("--chosen-by", help="What chose a field given by --set: FIELD=default|id_val|oracle."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    data: Annotated[Path | None, typer.Option(help="Folder with the data sets.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for record, pack and picture. Default: runs/SUITE/METHOD/seed-N.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of finished work. Default: $RBFT_STORE or the user's cache.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh/--no-fresh", help="Ignore fits that are in the store.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of evaluation: fp32 or bf16.")] = "fp32",
+    batch_size: Annotated[int, typer.Option(min=1, help="Of evaluation.")] = 256,
+    threads: Annotated[
+        int, typer.Option(min=0, help="CPU threads of torch; 0: one for small models, torch's choice else.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Fit a method on a suite, evaluate it with its path and the start, and write predictions, record and picture."""
+    from robustbench_ft import evaluation
+
+    order = evaluation.Order(
+        method=method, suite=suite, model=model, pretrained=pretrained, overrides=_pairs(set_, "--set"),
+        chosen_by=_pairs(chosen_by, "--chosen-by"), seed=seed, data=data, out=out, store=store, fresh=fresh,
+        device=device, precision=precision, batch_size=batch_size, threads=threads,
+    )  # fmt: skip
+    print(evaluation.evaluate(order, as_json=as_json))
+
+
+@app.command()
+def score(
+    path: Annotated[Path, typer.Argument(help="A run folder, or its record.json.")],
+    suite: Annotated[
+        str | None, typer.Option("--suite", help="A suite file, for a run on a suite of your own.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="The baseline line. Default: the suite's.")] = None,
+    format_: Annotated[str, typer.Option("--format", help="table, markdown, latex or csv.")] = "table",
+    as_json: Json = False,
+) -> None:
+    """Score a run from its predictions: accuracies, effective and relative robustness, with 95% intervals."""
+    from robustbench_ft import evaluation
+
+    print(evaluation.score_run(path, suite=suite, baseline=baseline, form=format_, as_json=as_json))
+
+
+@app.command()
+def leaderboard(
+    root: Annotated[Path, typer.Argument(help="The checkout that holds submissions/ and leaderboard.md.")] = Path("."),
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Change nothing; fail when the page is stale.")] = False,
+    format_: Annotated[str, typer.Option("--format", help="Print the boards instead: csv, json or latex.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Re-score every submission from its predictions and regenerate leaderboard.md."""
+    from robustbench_ft import evaluation
+
+    print(evaluation.leaderboard(root, check=check, form=format_, as_json=as_json))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, suites, models or baselines.")],
+    as_json: Json = False,
+) -> None:
+    """List what can be named."""
+    from robustbench_ft import catalogue
+
+    print(catalogue.listing(what, as_json=as_json))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A method, a suite or a baseline line such as mini@1.")],
+    suite: SuiteName = "mini",
+    as_json: Json = False,
+) -> None:
+    """Show one of them: a method's fields with their values on a suite, a suite's sets, a line's coefficients."""
+    from robustbench_ft import catalogue
+
+    print(catalogue.show(name, suite=suite, as_json=as_json))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has and whether rbft can run on it."""
+    from robustbench_ft import catalogue
+
+    print(catalogue.doctor(as_json=as_json))
+
+
+def main() -> None:
+    """Entry point: an error becomes one message with the next command, and an exit code (DESIGN 8)."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning workers cost up to 10x on a shared host
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app(standalone_mode=False)
+        code = 0
+    except Exception as error:
+        if debug and not isinstance(error, typer.Exit):
+            raise
+        code = _report(error)
+    except KeyboardInterrupt:
+        code = _fail("interrupted; the same command continues", code=130)
+    sys.exit(code)
+
+
+def _report(error: Exception) -> int:
+    """Print what went wrong and what to do; returns the exit code."""
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if isinstance(error, typer.Abort):
+        return _fail("interrupted; the same command continues", code=130)
+    if isinstance(error, CommandLineError) and type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message())
+        return 2
+    if isinstance(error, CommandLineError):
+        context = getattr(error, "ctx", None)
+        return _fail(error.format_message(), hint=f"{context.command_path} --help" if context else "rbft --help", code=2)
+    if isinstance(error, RbftError):
+        return _fail(str(error), hint=error.hint, code=error.exit_code)
+    text = f"{type(error).__name__}: {error}"
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+        return _fail(f"the disk is full ({text})", hint="free some space, or --store DIR and --out DIR elsewhere; then again")
+    if isinstance(error, MemoryError) or "out of memory" in text.lower():
+        return _fail(text.splitlines()[0], hint="a smaller --batch-size, or --set recipe.batch_size=...")
+    return _fail(text, hint="the same command with --debug shows where")
+
+
+def _fail(message: str, *, hint: str = "", code: int = 1) -> int:
+    if "--json" in sys.argv:
+        print(json.dumps({"error": message, "hint": hint, "exit_code": code}))
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"next:  {hint}", file=sys.stderr)
+    return code
+
+
+def _pairs(given: list[str] | None, option: str) -> list[tuple[str, str]]:
+    """``FIELD=VALUE`` texts, split at the first ``=``."""
+    pairs = [text.partition("=") for text in given or []]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise UsageError(f"{option} {name!r}: expected FIELD=VALUE", hint=f"{option} alpha=0.3")
+    return [(name.strip(), value) for name, _, value in pairs]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Run every method of the project on a suite with several seeds, as submissions.
+
+    python scripts/run_methods.py --suite mini --out submissions              the project's own rows on the leaderboard
+    python scripts/run_methods.py --suite worlds/1/suites/mini-1.toml --out worlds/1/submissions
+
+Fits are shared through the store and finished runs are skipped, so the same command continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from robustbench_ft import records, run, score, store, suites, tables
+from robustbench_ft.files import write_atomic
+from robustbench_ft.method import configure, names
+from robustbench_ft.metrics import RECORD
+
+PAPERS = {
+    "zeroshot": "https://arxiv.org/abs/2103.00020",
+    "lp": "https://arxiv.org/abs/2109.01903",
+    "ft": "https://arxiv.org/abs/2109.01903",
+    "wiseft": "https://arxiv.org/abs/2109.01903",
+    "lpft": "https://arxiv.org/abs/2202.10054",
+    "l2sp": "https://arxiv.org/abs/1802.01483",
+    "flyp": "https://arxiv.org/abs/2212.00638",
+    "uniform_soup": "https://arxiv.org/abs/2203.05482",
+    "greedy_soup": "https://arxiv.org/abs/2203.05482",
+    "ensemble": "https://arxiv.org/abs/2203.05482",
+}
+
+
+def main() -> None:
+    """Run all, print the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", default="mini")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", nargs="*", default=names())
+    parser.add_argument("--store", type=Path, default=store.default_folder())
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    suite = suites.load(given.suite)
+    for seed in range(given.seeds):
+        for name in given.methods:
+            method = configure(name, recipe_table=suite.recipes)
+            folder = given.out / f"{suite.name}-{name.replace('_', '-')}"
+            out = folder / f"seed-{seed}"
+            if not (out / RECORD).is_file():
+                run.evaluate(run.Run(suite, method, suite.start, store.Store(given.store), out, seed=seed))
+            write_atomic(folder / "submission.toml", about(name))
+            print(f"{name} seed {seed}: {records.load(out / RECORD).headline.counts}", flush=True)
+    for name in given.methods:
+        folder = given.out / f"{suite.name}-{name.replace('_', '-')}"
+        print(tables.render(score.score(score.load_run(folder), suite), "table"), flush=True)
+
+
+def about(name: str) -> str:
+    """The submission's own file."""
+    fields = {
+        "title": name,
+        "authors": ["The robustbench_ft authors"],
+        "paper": PAPERS[name],
+        "date": datetime.now(UTC).date().isoformat(),
+        "licence": "MIT",
+        "data_beyond_id": "none",
+        "notes": "The project's own run: scripts/run_methods.py",
+    }
+    return "\n".join(f"{key} = {json.dumps(value)}" for key, value in fields.items()) + "\n"
+
+
+if __name__ == "__main__":
+    main()
