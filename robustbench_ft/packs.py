@@ -53,7 +53,7 @@ def save(pack: Pack, path: Path) -> None:
 
 
 def load(path: Path) -> Pack:
-    """Read a pack; header, dtypes, shapes and offsets are checked before any array is made. DataError says what is wrong."""
+    """Read a pack, checking header, dtypes, shapes and offsets before any array is made; DataError says what failed."""
     try:
         size = path.stat().st_size
         if not 8 <= size <= MAX_BYTES:
@@ -68,7 +68,7 @@ def load(path: Path) -> Pack:
 
 
 def parse(data: bytes) -> Pack:
-    """A pack from its bytes (8 or more); ValueError, KeyError, TypeError or AttributeError where they are not one."""
+    """A pack from 8 bytes or more; ValueError, KeyError, TypeError or AttributeError where they are not one."""
     (length,) = struct.unpack_from("<Q", data)
     if not 2 <= length <= min(MAX_HEADER, len(data) - 8):
         raise ValueError(f"header length {length} does not fit")

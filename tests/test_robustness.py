@@ -1,0 +1,136 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+from fabricated import make_baseline, make_suite
+from scipy.special import expit, logit
+
+from robustbench_ft.baselines import BaselineLine, fit
+from robustbench_ft.records import Counts
+from robustbench_ft.robustness import Measured, effective_robustness, mean_effective_robustness, ordinary
+
+
+def counts(p: float, n: int = 2000) -> Counts:
+    return Counts(k=round(p * n), n=n)
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> dict[str, BaselineLine]:
+    return make_baseline(make_suite(tmp_path)).lines(make_suite(tmp_path))
+
+
+def by_hand(line: BaselineLine, p: float, q: float, n: int) -> tuple[float, float, float]:
+    """Value and ends of rho, written out as in DESIGN 7.4."""
+    x = float(logit(p))
+    y = line.intercept + line.slope * x
+    g = float(expit(y))
+    v_line = (g * (1 - g)) ** 2 * line.s**2 * (1 / line.m + (x - line.mean_x) ** 2 / line.sxx)
+    v_id = (g * (1 - g) * line.slope) ** 2 / (n * p * (1 - p))
+    v_ood = q * (1 - q) / n
+    v = v_line + v_id + v_ood
+    half = scipy.stats.t(v**2 / (v_line**2 / (line.m - 2))).ppf(0.975) * math.sqrt(v)
+    return q - g, q - g - half, q - g + half
+
+
+def test_effective_robustness_by_hand(lines: dict[str, BaselineLine]) -> None:
+    line = lines["toy-rendition"]
+    rho = effective_robustness(Measured(line, [counts(0.765)], [counts(0.784)]))
+    assert rho[:3] == pytest.approx(by_hand(line, 0.765, 0.784, 2000), abs=1e-9)
+    residual = float(logit(0.784) - line.intercept - line.slope * logit(0.765))
+    spread = line.s * math.sqrt(1 + 1 / line.m + (float(logit(0.765)) - line.mean_x) ** 2 / line.sxx)
+    assert rho.z == pytest.approx(residual / spread)
+    assert (rho.axis, rho.id, rho.extrapolated) == ("full", 0.765, False)
+
+
+def test_extrapolated_beyond_half_a_point(lines: dict[str, BaselineLine]) -> None:
+    line = lines["toy-a"]
+    for sign, edge in zip((-1, 1), line.id_range, strict=True):
+        for beyond, expected in ((0.004, False), (0.006, True)):
+            p = counts(edge + sign * beyond, 10_000)
+            assert effective_robustness(Measured(line, [p], [counts(0.5)])).extrapolated is expected
+
+
+def test_none_and_all_right_are_finite(lines: dict[str, BaselineLine]) -> None:
+    line = lines["toy-v2"]
+    for k in (0, 2000):
+        rho = effective_robustness(Measured(line, [Counts(k=k, n=2000)], [Counts(k=k, n=2000)]))
+        assert all(math.isfinite(v) for v in rho[:4])
+        place = float(expit(line.intercept + line.slope * logit((k + 0.5) / 2001)))
+        assert rho.value == pytest.approx(k / 2000 - place)
+
+
+def test_seeds_are_averaged_and_their_noise_added(lines: dict[str, BaselineLine]) -> None:
+    line = lines["toy-v2"]
+    single = [effective_robustness(Measured(line, [counts(p)], [counts(q)])) for p, q in ((0.80, 0.60), (0.82, 0.66))]
+    both = effective_robustness(Measured(line, [counts(0.80), counts(0.82)], [counts(0.60), counts(0.66)]))
+    assert both.value == pytest.approx((single[0].value + single[1].value) / 2)
+    assert both.high - both.low > 2 * (single[0].high - single[0].low)
+    same = effective_robustness(Measured(line, [counts(0.8)] * 3, [counts(0.6)] * 3))
+    assert same == pytest.approx(effective_robustness(Measured(line, [counts(0.8)], [counts(0.6)])))
+
+
+def test_the_mean_of_one_shift_is_its_rho(lines: dict[str, BaselineLine]) -> None:
+    shift = Measured(lines["toy-sketch"], [counts(0.8)], [counts(0.4)])
+    assert mean_effective_robustness([shift]) == pytest.approx(effective_robustness(shift)[:3])
+
+
+def test_the_same_shift_twice_shares_its_line_and_id_error(lines: dict[str, BaselineLine]) -> None:
+    """Twice the same line on new OOD images: line and ID variance stay, only the OOD part is halved."""
+    shift = Measured(lines["toy-sketch"], [counts(0.8)], [counts(0.4, 10**9)])
+    assert mean_effective_robustness([shift, shift]) == pytest.approx(mean_effective_robustness([shift]), abs=1e-6)
+    shift = Measured(lines["toy-sketch"], [counts(0.8, 10**9)], [counts(0.4, 50)])
+    one, two = mean_effective_robustness([shift]), mean_effective_robustness([shift, shift])
+    assert (one.high - one.low) / (two.high - two.low) == pytest.approx(2**0.5, rel=0.01)
+
+
+def planted_pool(generator: np.random.Generator, m: int, n: int) -> list[BaselineLine]:
+    """Lines of three shifts, intercepts -1, slope 0.8; a model's residuals lean the same way on all shifts."""
+    x = generator.normal(0.6, 0.8, m)
+    common = generator.normal(0, 0.08, m)
+    found = []
+    for _ in range(3):
+        y = -1 + 0.8 * x + common + generator.normal(0, 0.06, m)
+        pool = {
+            str(i): (Counts(k=round(n * expit(a)), n=n), Counts(k=round(n * expit(b)), n=n))
+            for i, (a, b) in enumerate(zip(x, y, strict=True))
+        }
+        found.append(fit(pool, "logit", axis="full", chance=0.01))
+    return found
+
+
+@pytest.mark.parametrize(("m", "x"), [(12, 0.8), (12, 2.4), (30, 2.4)])
+def test_intervals_cover_the_planted_truth(m: int, x: float) -> None:
+    """Planted line and gap, inside and at the edge of the ID range: 95% intervals cover 93 to 97% (of 800 repeats)."""
+    generator = np.random.default_rng([m, round(10 * x)])
+    n, repeats, single, mean = 2000, 800, 0, 0
+    p, g = float(expit(x)), float(expit(-1 + 0.8 * x))
+    truth = 0.1
+    for _ in range(repeats):
+        lines = planted_pool(generator, m, 10**8)
+        id_ = Counts(k=int(generator.binomial(n, p)), n=n)
+        shifts = [Measured(line, [id_], [Counts(k=int(generator.binomial(n, g + truth)), n=n)]) for line in lines]
+        rho, average = effective_robustness(shifts[0]), mean_effective_robustness(shifts)
+        single += rho.low <= truth <= rho.high
+        mean += average.low <= truth <= average.high
+    assert 0.93 <= single / repeats <= 0.97
+    assert 0.93 <= mean / repeats <= 0.97
+
+
+def test_ordinary_models_lie_in_the_band() -> None:
+    """The band of the mean line holds about 95% of new models drawn like the pool; one line gives its prediction SD."""
+    generator = np.random.default_rng(5)
+    inside = 0
+    for _ in range(300):
+        lines = planted_pool(generator, 30, 10**8)
+        x = float(generator.normal(0.6, 0.8))
+        common = generator.normal(0, 0.08)
+        mean = float(np.mean([expit(-1 + 0.8 * x + common + generator.normal(0, 0.06)) for _ in lines]))
+        band = ordinary(lines, float(expit(x)))
+        inside += band.low <= mean <= band.high
+    assert 0.92 <= inside / 300 <= 0.98
+    line, p = lines[0], 0.7
+    g = line(p)
+    half = scipy.stats.t(line.m - 2).ppf(0.975) * line.prediction_sd(float(logit(p))) * g * (1 - g)
+    assert ordinary([line], p) == pytest.approx((g, g - half, g + half))

@@ -1,0 +1,131 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fabricated import FT, START, make_key, make_run, make_suite
+
+from robustbench_ft.errors import CheckError, DataError, PartialError, ProtocolError
+from robustbench_ft.metrics import score
+from robustbench_ft.packs import load as load_pack
+from robustbench_ft.records import Counts, RunRecord
+from robustbench_ft.records import load as load_record
+from robustbench_ft.submission import Shelf, load, read_all
+from robustbench_ft.suites import Suite
+
+INFO = """
+title = "Fine-tuning"
+authors = ["A. Author", "B. Author"]
+paper = "https://example.org/paper"
+date = 2026-11-22
+licence = "MIT"
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    return make_suite(tmp_path)
+
+
+@pytest.fixture
+def folder(suite: Suite, tmp_path: Path) -> Path:
+    """A submission of seeds 2 and 10."""
+    for seed in (2, 10):
+        make_run(tmp_path / f"all/ft/seed-{seed}", suite, FT, seed=seed)
+    (tmp_path / "all/ft/submission.toml").write_text(INFO)
+    return tmp_path / "all/ft"
+
+
+def resave(path: Path, **changes: object) -> None:
+    load_record(path).model_copy(update=changes).save(path)
+
+
+def test_reads_seeds_in_order_and_their_mean(folder: Path, suite: Suite) -> None:
+    found = load(folder, Shelf(lambda name: suite))
+    assert [run.seed for run in found.runs] == [2, 10]
+    assert (found.name, found.info.title, found.info.data_beyond_id) == ("ft", "Fine-tuning", "none")
+    assert found.scores.headline.seeds == 2
+    hits = [score(load_pack(folder / f"seed-{s}/pack.safetensors"), make_key(suite), suite) for s in (2, 10)]
+    expected = (hits[0]["toy-a/own"].astype(float) + hits[1]["toy-a/own"]) / 2
+    assert np.array_equal(found.shares["toy-a/own"], expected) and set(expected) == {0, 0.5, 1}
+
+
+def test_selection_drops_the_reason(folder: Path, suite: Suite) -> None:
+    for seed in (2, 10):
+        resave(folder / f"seed-{seed}/record.json", selection={"alpha": "id_val:best on val"})
+    assert load(folder, Shelf(lambda name: suite)).selection == {"alpha": "id_val"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('title = "Fine-tuning"', "", r"submission\.toml: title: Field required"),
+        ('"A. Author", "B. Author"', "", r"authors: "),
+        ("2026-11-22", "2026-13-22", r"submission\.toml: "),
+        ("licence", "license", r"licence|license"),
+        ('title = "Fine-tuning"', "title = 3", r"title: "),
+    ],
+)
+def test_info_errors_name_the_field(folder: Path, suite: Suite, old: str, new: str, said: str) -> None:
+    (folder / "submission.toml").write_text(INFO.replace(old, new))
+    with pytest.raises(DataError, match=said):
+        load(folder, Shelf(lambda name: suite))
+
+
+def test_missing_files(folder: Path, suite: Suite) -> None:
+    (folder / "seed-2/pack.safetensors").unlink()
+    with pytest.raises(DataError, match="no pack at"):
+        load(folder, Shelf(lambda name: suite))
+    (folder / "submission.toml").unlink()
+    with pytest.raises(DataError, match=r"no submission\.toml at"):
+        load(folder, Shelf(lambda name: suite))
+    (folder / "submission.toml").write_text(INFO)
+    for seed in (2, 10):
+        shutil.rmtree(folder / f"seed-{seed}")
+    with pytest.raises(DataError, match="no seed-<k> folder"):
+        load(folder, Shelf(lambda name: suite))
+
+
+def test_what_may_be_scored_but_not_submitted(folder: Path, suite: Suite) -> None:
+    path = folder / "seed-2/record.json"
+    resave(path, missing=("toy-a",))
+    with pytest.raises(PartialError, match="seed-2: no images of toy-a"):
+        load(folder, Shelf(lambda name: suite))
+    resave(path, missing=(), unaligned=("toy-a",))
+    with pytest.raises(PartialError, match="seed-2: unaligned: toy-a"):
+        load(folder, Shelf(lambda name: suite))
+    resave(path, unaligned=(), seed=3)
+    with pytest.raises(DataError, match="the record's seed is 3, so the folder must be seed-3"):
+        load(folder, Shelf(lambda name: suite))
+    resave(path, seed=2, config={"lr": 1})
+    with pytest.raises(DataError, match="ft: these records are not seeds of one row: they differ in config"):
+        load(folder, Shelf(lambda name: suite))
+    resave(path, protocol="older")
+    with pytest.raises(ProtocolError):
+        load(folder, Shelf(lambda name: suite))
+
+
+def test_start_models_of_one_name_must_agree(folder: Path, suite: Suite) -> None:
+    """Their counts have no pack; one image in 1,000 (here one of 400) is the flip budget."""
+    other = folder.parent / "other"
+    record = make_run(other / "seed-0", suite, START, method="zeroshot")
+    (other / "submission.toml").write_text(INFO)
+
+    def with_start(k: int) -> RunRecord:
+        counts = record.points[0].counts | {"toy-v2/own": Counts(k=k, n=400)}
+        return record.model_copy(
+            update={"points": (record.points[0].model_copy(update={"counts": counts}), record.points[1])}
+        )
+
+    k = record.points[0].counts["toy-v2/own"].k
+    with_start(k + 1).save(other / "seed-0/record.json")
+    assert [item.name for item in read_all(folder.parent, lambda name: suite)] == ["ft", "other"]
+    with_start(k + 2).save(other / "seed-0/record.json")
+    with pytest.raises(
+        CheckError, match=rf"toy-v2/own: other/seed-0 gives the start model {k + 2} of 400, ft/seed-2 {k}"
+    ):
+        read_all(folder.parent, lambda name: suite)
+
+
+def test_no_folder_is_no_submission(tmp_path: Path, suite: Suite) -> None:
+    assert read_all(tmp_path / "none", lambda name: suite) == []
