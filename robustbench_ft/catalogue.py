@@ -12,7 +12,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from robustbench_ft import baselines, method, suites
+from robustbench_ft import baselines, method, suites, tables
 from robustbench_ft.errors import UnknownName
 
 Rows = list[dict[str, Any]]
@@ -98,15 +98,8 @@ def _show_suite(name: str, *, as_json: bool) -> str:
 
 def _show_baseline(name: str, *, as_json: bool) -> str:
     baseline = baselines.load(name)
-    fitted = baseline.lines(suites.load(baseline.suite))
-    rows = [
-        {"shift": shift, "models": line.m, "slope": line.slope, "intercept": line.intercept, "R2": line.r2,
-         "ID from": line.id_range[0], "ID to": line.id_range[1], "usable": line.unusable or "yes"}
-        for shift, line in fitted.items()
-    ]  # fmt: skip
-    if as_json:
-        return _json({"id": baseline.id, "hash": baseline.hash, "source": baseline.source, "lines": rows})
-    return f"{baseline.id}  {baseline.hash}\n{baseline.source}\n\n{tabulate(rows, headers='keys', floatfmt='.3f')}"
+    suite = suites.load(baseline.suite)
+    return _json(baseline.to_json(suite)) if as_json else tables.baseline_table(baseline, suite)
 
 
 def doctor(*, as_json: bool) -> str:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,14 +30,19 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 SuiteName = Annotated[str, typer.Option("--suite", help="A suite's name, or a suite file.")]
 
 
+class Precision(StrEnum):
+    """Of evaluation."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
 @app.command()
 def evaluate(
     method: Annotated[str, typer.Option("--method", help="A method's name, or a .py file.")],
     suite: SuiteName = "mini",
     model: Annotated[str | None, typer.Option(help="Start model: rbft list models. Default: the suite's.")] = None,
-    pretrained: Annotated[
-        str | None, typer.Option(help="Weights tag of an open_clip model, or a checkpoint file.")
-    ] = None,
+    pretrained: Annotated[str | None, typer.Option(help="Weights tag of an open_clip model, or a checkpoint file.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A field of the method: base=flyp, base.recipe.lr=1e-4.")
     ] = None,
@@ -49,16 +55,12 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for record, pack and picture. Default: runs/SUITE/METHOD/seed-N.")
     ] = None,
-    store: Annotated[
-        Path | None, typer.Option(help="Folder of finished work. Default: $RBFT_STORE or the user's cache.")
-    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Folder of finished work. Default: $RBFT_STORE or the user's cache.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh/--no-fresh", help="Ignore fits that are in the store.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of evaluation: fp32 or bf16.")] = "fp32",
+    precision: Annotated[Precision, typer.Option(help="Of evaluation.")] = Precision.fp32,
     batch_size: Annotated[int, typer.Option(min=1, help="Of evaluation.")] = 256,
-    threads: Annotated[
-        int, typer.Option(min=0, help="CPU threads of torch; 0: one for small models, torch's choice else.")
-    ] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of torch; 0: one for small models, torch's choice else.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Fit a method on a suite, evaluate it with its path and the start, and write predictions, record and picture."""
@@ -67,7 +69,7 @@ def evaluate(
     order = evaluation.Order(
         method=method, suite=suite, model=model, pretrained=pretrained, overrides=_pairs(set_, "--set"),
         chosen_by=_pairs(chosen_by, "--chosen-by"), seed=seed, data=data, out=out, store=store, fresh=fresh,
-        device=device, precision=precision, batch_size=batch_size, threads=threads,
+        device=device, precision=precision.value, batch_size=batch_size, threads=threads,
     )  # fmt: skip
     print(evaluation.evaluate(order, as_json=as_json))
 
@@ -75,9 +77,7 @@ def evaluate(
 @app.command()
 def score(
     path: Annotated[Path, typer.Argument(help="A run folder, or its record.json.")],
-    suite: Annotated[
-        str | None, typer.Option("--suite", help="A suite file, for a run on a suite of your own.")
-    ] = None,
+    suite: Annotated[str | None, typer.Option("--suite", help="A suite file, for a run on a suite of your own.")] = None,
     baseline: Annotated[str | None, typer.Option(help="The baseline line. Default: the suite's.")] = None,
     format_: Annotated[str, typer.Option("--format", help="table, markdown, latex or csv.")] = "table",
     as_json: Json = False,

@@ -91,9 +91,7 @@ def leader(point: Pair, box: Box) -> list[Box]:
     return [step for step in steps if not step.overlap(box)]
 
 
-def free_place(
-    at: Pair, size: Pair, taken: Sequence[Box], uncrossed: Sequence[Box], *, window: Box, pixels: float
-) -> Box:
+def free_place(at: Pair, size: Pair, taken: Sequence[Box], uncrossed: Sequence[Box], *, window: Box, pixels: float) -> Box:
     """The nearest box of ``size`` beside ``at``, inside ``window``, that covers nothing taken; else the least bad.
 
     Its leader crosses nothing of ``uncrossed`` either. ``pixels``: of one point of distance.

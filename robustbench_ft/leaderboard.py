@@ -122,9 +122,7 @@ def image_variance(a: Submission, b: Submission) -> float:
     return paired_variance(a.shares, b.shares, weights(a))
 
 
-def _ranks(
-    ranked: Sequence[Submission], images: dict[tuple[str, str], float], seed: Noise | None
-) -> list[tuple[int, int]]:
+def _ranks(ranked: Sequence[Submission], images: dict[tuple[str, str], float], seed: Noise | None) -> list[tuple[int, int]]:
     differences, pvalues = np.zeros((2, len(ranked), len(ranked)))
     for (i, a), (j, b) in itertools.combinations(enumerate(ranked), 2):
         share = sum(0 if item.first.deterministic else 1 / len(item.runs) for item in (a, b))

@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 
 from robustbench_ft import recipes
 from robustbench_ft.errors import UnknownName, UsageError
+from robustbench_ft.suites import Value
 
 if TYPE_CHECKING:
     from robustbench_ft.batches import Images
@@ -76,7 +77,7 @@ class PathPoint(NamedTuple):
 class Method(BaseModel):
     """Base of all methods: its fields are its hyperparameters, ``adapt`` is the method."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     name: ClassVar[str]
     source: ClassVar[Path]
@@ -115,17 +116,30 @@ class Method(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_from_recipes(cls, data: Any, info: ValidationInfo) -> Any:
-        """Fields that are not given come from the recipe table of the suite, then from the class."""
-        if isinstance(data, dict) and info.context:
-            return recipes.merge(recipes.fields(info.context["recipes"], cls.name), data)
-        return data
+        """Fields that are not given come from the recipe table of the suite, then from the class.
+
+        So do the fields of a value such as ``recipe``: where the table gives a rate alone, the rest stays the class's.
+        """
+        if not isinstance(data, dict):
+            return data
+        if info.context:
+            data = recipes.merge(recipes.fields(info.context["recipes"], cls.name), data)
+        values = {name: f.default for name, f in cls.model_fields.items() if isinstance(f.default, Value)}
+        return data | {
+            name: recipes.merge(values[name].model_dump(mode="json"), data[name])
+            for name in values.keys() & data.keys()
+            if isinstance(data[name], dict)
+        }
 
 
 def _to_method(value: Any, info: ValidationInfo) -> Method:
     if isinstance(value, Method):
         return value
-    given = {"method": value} if isinstance(value, str) else dict(value)
-    return load(given.pop("method")).model_validate(given, context=info.context)
+    given = {"method": value} if isinstance(value, str) else value
+    if not isinstance(given, dict) or not isinstance(given.get("method"), str):
+        raise ValueError("expected a method: its name, or a table with its name under 'method'")
+    rest = {name: field for name, field in given.items() if name != "method"}
+    return load(given["method"]).model_validate(rest, context=info.context)
 
 
 def _dump(value: Method) -> dict[str, Any]:
@@ -158,11 +172,15 @@ def folder() -> Path:
 
 def load(name: str) -> type[Method]:
     """The method of that name (dashes, underscores and capitals do not matter), or of that ``.py`` file."""
-    if name.endswith(".py"):
-        return _only_method(_module_of_file(Path(name).resolve()))
+    known = {_plain(stem): stem for stem in names()}
+    if name.endswith(".py") and (path := Path(name).resolve()).parent == folder().resolve():
+        name = path.stem
+    elif name.endswith(".py"):
+        if _plain(path.stem) in {*known, "start"}:
+            raise UsageError(f"{path}: the name {path.stem} is taken", hint="give the file a name of its own")
+        return _only_method(_module_of_file(path))
     if (from_file := sys.modules.get(FROM_FILE + name)) is not None:
         return _only_method(from_file)
-    known = {_plain(stem): stem for stem in names()}
     if _plain(name) not in known:
         raise UnknownName("method", name, known.values(), hint="a method of your own: --method path/to/file.py")
     return _only_method(importlib.import_module(f"robustbench_ft.methods.{known[_plain(name)]}"))
@@ -179,9 +197,7 @@ class Described(NamedTuple):
 def describe(path: Path) -> Described:
     """Name, first line of the docstring and fields (name to default, as source) of a method file, by parsing alone."""
     for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ClassDef) and any(
-            isinstance(base, ast.Name) and base.id == "Method" for base in node.bases
-        ):
+        if isinstance(node, ast.ClassDef) and any(isinstance(base, ast.Name) and base.id == "Method" for base in node.bases):
             fields = {
                 line.target.id: ast.unparse(line.value) if line.value else ""
                 for line in node.body
@@ -215,20 +231,14 @@ def _validate(kind: type[Method], data: dict[str, Any], context: dict[str, str])
     except ValidationError as error:
         first = error.errors()[0]
         at = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"{kind.name}: {at}: {first['msg']}, got {first['input']!r}", hint=f"rbft show {kind.name}"
-        ) from error
+        raise UsageError(f"{kind.name}: {at}: {first['msg']}, got {first['input']!r}", hint=f"rbft show {kind.name}") from error
 
 
 def _assign(data: dict[str, Any], path: str, given: Any, name: str) -> None:
     at: Any = data
     *parents, last = path.split(".")
     for part in parents:
-        at = (
-            at[int(part)]
-            if isinstance(at, list) and part.isdigit() and int(part) < len(at)
-            else _child(at, part, path, name)
-        )
+        at = at[int(part)] if isinstance(at, list) and part.isdigit() and int(part) < len(at) else _child(at, part, path, name)
     if isinstance(at, list) and last.isdigit() and int(last) < len(at):
         at[int(last)] = given
         return
@@ -240,7 +250,9 @@ def _assign(data: dict[str, Any], path: str, given: Any, name: str) -> None:
 def _child(at: Any, part: str, path: str, name: str) -> Any:
     if not isinstance(at, dict) or part not in at:
         known = [key for key in at if key != "method"] if isinstance(at, dict) else []
-        raise UnknownName(f"field of {name}", path, known, hint=f"rbft show {name}")
+        known = [str(index) for index in range(len(at))] if isinstance(at, list) else known
+        of = path.rpartition(part)[0].rstrip(".")
+        raise UnknownName(f"field of {f'{name}, {of}' if of else name}:", part, known, hint=f"rbft show {name}")
     return at[part]
 
 

@@ -23,7 +23,7 @@ BUILT_IN = {"mini-clip": DATA / "mini-clip.safetensors"}
 
 
 class Derived(nn.Module):
-    """A zero-shot head: a function of text tower and logit scale. Its matrix is a cache, dropped when the towers change."""
+    """A zero-shot head: a function of text tower and logit scale. Its matrix is a cache, never kept while towers train."""
 
     def __init__(self, classes: Sequence[str], templates: Sequence[str]) -> None:
         super().__init__()
@@ -70,16 +70,23 @@ class Classifier(nn.Module):
             return F.linear(features.float(), weight, bias)
 
     def matrix(self) -> tuple[Tensor, Tensor]:
-        """The head as weight [C, D] and bias [C]; a derived head is encoded once and kept."""
+        """The head as weight [C, D] and bias [C].
+
+        A derived head is encoded once and kept; not where gradients are recorded, since there the towers may move between calls.
+        """
         if isinstance(self.head, Trained):
             return self.head.weight, self.head.bias
-        if self.head.cache is None:
-            self.head.cache = zero_shot_matrix(self.clip, self.tokenise, self.head.classes, self.head.templates)
-        return self.head.cache, self.head.cache.new_zeros(len(self.head.classes))
+        weight = self.head.cache
+        if weight is None or torch.is_grad_enabled():
+            weight = zero_shot_matrix(self.clip, self.tokenise, self.head.classes, self.head.templates)
+        if not torch.is_grad_enabled():
+            self.head.cache = weight
+        return weight, weight.new_zeros(len(self.head.classes))
 
     def frozen_head(self) -> Classifier:
         """A copy whose head is ``Trained``: the derived matrix becomes a weight of its own, with a zero bias."""
-        weight, bias = self.matrix()
+        with torch.no_grad():
+            weight, bias = self.matrix()
         return self.with_head(Trained(weight, bias))
 
     def with_head(self, head: Derived | Trained) -> Classifier:

@@ -37,7 +37,7 @@ def predict(
     images: ImageSet,
     groupings: Mapping[str, Groups | None],
     *,
-    how: Evaluation = Evaluation(),  # noqa: B008 (a frozen value)
+    how: Evaluation = Evaluation(),
     preprocess: Preprocess,
 ) -> dict[str, dict[str, Answers]]:
     """The answers of every classifier under every grouping, uint16 [N] each.
@@ -56,7 +56,7 @@ def predict(
     return {name: {g: np.concatenate(parts) for g, parts in kept.items()} for name, kept in answers.items()}
 
 
-def encode(model: Classifier, images: ImageSet, how: Evaluation = Evaluation()) -> Features:  # noqa: B008
+def encode(model: Classifier, images: ImageSet, how: Evaluation = Evaluation()) -> Features:
     """L2-normalised features, float32 [N, D], of the eval transform, with labels; on the CPU."""
     parts = []
     model.eval()
@@ -87,9 +87,7 @@ class _Decoded(Dataset[Tensor]):
 
 def _chunks(images: ImageSet, preprocess: Preprocess, how: Evaluation) -> Iterator[Tensor]:
     """Pixels, uint8 [n, 3, H, W], in pieces of at most CHUNK_BYTES."""
-    loader = DataLoader(
-        _Decoded(images, preprocess), how.batch_size, num_workers=how.workers, generator=torch.Generator()
-    )
+    loader = DataLoader(_Decoded(images, preprocess), how.batch_size, num_workers=how.workers, generator=torch.Generator())
     held: list[Tensor] = []
     for batch in loader:
         held.append(batch)
@@ -107,14 +105,12 @@ def _logits(model: Classifier, pixels: Tensor, how: Evaluation) -> Iterator[npt.
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bf16"):
             logits = model(batch.to(device, non_blocking=True)).float().cpu()
         if not torch.isfinite(logits).all():
-            raise TrainingError(
-                f"the classifier {model.origin[:8]} gives logits that are not finite", hint="a lower rate"
-            )
+            raise TrainingError(f"the classifier {model.origin[:8]} gives logits that are not finite", hint="a lower rate")
         yield logits.numpy()
 
 
 def _answer(logits: npt.NDArray[np.float32], groups: Groups | None) -> Answers:
-    """Index of the largest (group's) logit, uint16 [B]; numpy's argmax takes the first of equals, and an empty group never wins."""
+    """Index of the largest (group's) logit, uint16 [B]; the first of equals, and an empty group never wins."""
     if groups is not None:
         empty = np.full(len(logits), -np.inf, np.float32)
         logits = np.stack([logits[:, list(group)].max(1) if group else empty for group in groups], 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from robustbench_ft import packs, store
+from robustbench_ft import packs, seal, store
 from robustbench_ft.datasets import ImageSet, open_set
 from robustbench_ft.errors import MissingData
 from robustbench_ft.files import digest, file_digest
@@ -43,7 +43,7 @@ class Run:
     data: Path | None = None
     device: str = "cpu"
     selection: dict[str, str] = field(default_factory=dict)
-    how: Evaluation = Evaluation()
+    how: Evaluation = field(default_factory=Evaluation)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def list_points(method: Method, start: Classifier, fitted: Classifier, task: Tas
     """Every point to evaluate, by name: the start, the method's path, and the headline among them."""
     name, alpha = method.headline()
     points = {"start": PathPoint("start", lambda: start, None if alpha is None else 0.0)}
-    points |= {point.name: point for point in method.path(start, task)}
+    with seal.sealed():
+        points |= {point.name: point for point in method.path(start, task)}
     points[name] = PathPoint(name, lambda: fitted, alpha)
     return dict(sorted(points.items(), key=lambda item: (item[1].alpha is None, item[1].alpha or 0.0)))
 
@@ -135,6 +136,7 @@ def answer(
         start.preprocess.describe(),
         vars(run.how),
         store.numerics(torch.device(run.device)),
+        store.code(),
     ]
     origins = {name: [fitted.origin, name] for name in points} | {"start": [start.origin, "start"]}
     keys = {name: digest([origin, *rest]) for name, origin in origins.items()}
@@ -157,9 +159,7 @@ def describe(run: Run, start: Classifier, points: dict[str, PathPoint], judged: 
     return RunRecord(
         suite=run.suite.name,
         protocol=run.suite.protocol,
-        start=StartRef(
-            name=run.start if run.pretrained is None else f"{run.start}:{run.pretrained}", weights=start.origin
-        ),
+        start=StartRef(name=run.start if run.pretrained is None else f"{run.start}:{run.pretrained}", weights=start.origin),
         method=run.method.name,
         config=run.method.dump(),
         deterministic=run.method.deterministic,

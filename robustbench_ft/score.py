@@ -139,9 +139,7 @@ def _point(run: RunRecord, name: str) -> Point:
     raise DataError(f"the record of seed {run.seed} has no point {name!r} ({', '.join(p.name for p in run.points)})")
 
 
-def _row(
-    suite: Suite, lines: dict[str, BaselineLine], points: Sequence[Point], starts: Sequence[Point], method: str
-) -> Row:
+def _row(suite: Suite, lines: dict[str, BaselineLine], points: Sequence[Point], starts: Sequence[Point], method: str) -> Row:
     point = points[0]
     seeds = [p.counts for p in points]
     present = [spec for spec in suite.shifts if all(own(spec) in counts for counts in seeds)]
@@ -164,9 +162,7 @@ def _row(
         id_ood_mean=weighted(board, seeds) if full else None,
         effective={name: effective_robustness(shift) for name, shift in measured.items()},
         effective_mean=(
-            mean_effective_robustness([measured[name] for name in used])
-            if used and set(used) <= set(measured)
-            else None
+            mean_effective_robustness([measured[name] for name in used]) if used and set(used) <= set(measured) else None
         ),
         relative={spec.name: _relative({own(spec): 1.0}, seeds, base) for spec in present},
         relative_mean=_relative(ood, seeds, base) if full else None,
@@ -184,9 +180,7 @@ def weighted(weights: dict[str, float], seeds: Sequence[dict[str, Counts]]) -> I
     return Interval(value, max(0.0, low), min(1.0, high))
 
 
-def _relative(
-    weights: dict[str, float], seeds: Sequence[dict[str, Counts]], starts: Sequence[dict[str, Counts]]
-) -> Interval:
+def _relative(weights: dict[str, float], seeds: Sequence[dict[str, Counts]], starts: Sequence[dict[str, Counts]]) -> Interval:
     """Weighted sum of accuracies minus the start model's; 0 for the start model itself (equal counts everywhere)."""
     if list(seeds) == list(starts):
         return Interval(0.0, 0.0, 0.0)

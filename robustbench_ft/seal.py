@@ -21,6 +21,7 @@ TRAINING_SPLITS = frozenset({"train", "val"})
 _sealed: ContextVar[bool] = ContextVar("rbft_sealed", default=False)
 _closed_folders: set[str] = set()
 _hook_installed = False
+_EVENTS = frozenset({"open", "os.listdir", "os.scandir"})  # listing too: safetensors opens files where no hook sees it
 
 
 def is_sealed() -> bool:
@@ -63,13 +64,8 @@ def _install_hook() -> None:
 
 
 def _on_event(event: str, args: tuple[object, ...]) -> None:
-    if (
-        event != "open"
-        or not _closed_folders
-        or not _sealed.get()
-        or not isinstance(args[0], str | bytes | os.PathLike)
-    ):
+    if event not in _EVENTS or not _closed_folders or not _sealed.get() or not isinstance(args[0], str | bytes | os.PathLike):
         return
     path = os.path.realpath(os.fsdecode(args[0]))
-    if path.startswith(tuple(_closed_folders)):
+    if (path + os.sep).startswith(tuple(_closed_folders)):
         require_open(path)

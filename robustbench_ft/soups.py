@@ -15,8 +15,7 @@ from robustbench_ft.model import Classifier
 _GRID = ((3e-5, 10, 0.0), (1e-5, 10, 0.0), (3e-5, 4, 0.1), (1e-5, 16, 0.1), (5e-5, 8, 0.05))
 INGREDIENTS: Any = Field(
     default=tuple(
-        {"method": "ft", "recipe": {"lr": lr, "epochs": epochs, "label_smoothing": smoothing}}
-        for lr, epochs, smoothing in _GRID
+        {"method": "ft", "recipe": {"lr": lr, "epochs": epochs, "label_smoothing": smoothing}} for lr, epochs, smoothing in _GRID
     )
 )
 SEEDS_APART = 1000

@@ -37,8 +37,8 @@ from robustbench_ft.packs import Answers
 from robustbench_ft.progress import say
 from robustbench_ft.train import scratch
 
-# The files whose text decides what training gives; a change in one invalidates every fit.
-DECISIVE = ("train", "batches", "model", "preprocess", "weights", "losses", "method")
+# The files whose text decides what training and evaluation give; a change in one invalidates every fit and all predictions.
+DECISIVE = ("train", "batches", "model", "preprocess", "weights", "losses", "method", "predict", "soups")
 FORMAT = 1
 
 
@@ -72,8 +72,10 @@ class Store:
         return (self.fit_folder(key) / "fit.json").is_file()
 
     def predictions(self, key: str) -> dict[str, Answers] | None:
-        """Answers kept under that key, uint16 [N] per grouping; LeakError under the seal."""
+        """Answers kept under that key, uint16 [N] per grouping; none under ``fresh``; LeakError under the seal."""
         seal.require_open("cached predictions")
+        if self.fresh:
+            return None
         path = self.folder / "predictions" / f"{key}.safetensors"
         return dict(load_arrays(path)) if path.is_file() else None
 
@@ -134,8 +136,7 @@ def fit_key(method: Method, start: Classifier, task: Task) -> str:
             "preprocess": start.preprocess.describe(),
             "seed": task.seed,
             "numerics": numerics(device),
-            "torch": torch.__version__.split("+")[0].rsplit(".", 1)[0],
-            "sources": sources(method.dump()),
+            "code": code(method.dump()),
         }
     )
 
@@ -146,9 +147,10 @@ def numerics(device: torch.device) -> dict[str, Any]:
     return {"device": device.type, "threads": threads, "deterministic": torch.are_deterministic_algorithms_enabled()}
 
 
-def sources(dump: Any) -> dict[str, str]:
-    """SHA-256 of every source file that decides a fit: the core's, and each method's in the dump."""
+def code(dump: Any = None) -> dict[str, str]:
+    """Torch's minor version, and the SHA-256 of every source file that decides: the core's, and each method's in the dump."""
     found = {name: file_digest(Path(__file__).with_name(f"{name}.py")) for name in DECISIVE}
+    found["torch"] = torch.__version__.split("+")[0].rsplit(".", 1)[0]
     return found | {f"methods/{name}": file_digest(load(name).source) for name in sorted(_method_names(dump))}
 
 

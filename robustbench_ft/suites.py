@@ -24,7 +24,7 @@ Groups = tuple[tuple[int, ...], ...]
 class Value(BaseModel):
     """A frozen value that refuses unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ignored_types=(cached_property,))
 
 
 class DatasetSpec(Value):
@@ -105,9 +105,7 @@ class Suite(Value):
                 "classes": self.classes,
                 "templates": self.templates,
                 "preprocessing": self.preprocessing,
-                "sets": [
-                    spec.model_dump(mode="json", include=decisive) for spec in (self.train, self.val, *self.tests)
-                ],
+                "sets": [spec.model_dump(mode="json", include=decisive) for spec in (self.train, self.val, *self.tests)],
             }
         )
 

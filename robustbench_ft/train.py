@@ -34,7 +34,8 @@ from robustbench_ft.progress import progress
 from robustbench_ft.suites import Value
 
 M = TypeVar("M", bound=nn.Module)
-SAVE_EVERY = 5.0  # seconds between checkpoints, or 20 times what writing one takes where that is more
+SAVE_EVERY = 5.0  # seconds between checkpoints
+SAVE_SHARE = 20.0  # or as many times what writing one takes, where that is more
 DROPOUT = 2**32  # sets a step's seed for the forward pass apart from its seed for augmentation
 Positive = Annotated[float, Field(gt=0)]
 
@@ -147,9 +148,7 @@ def train(
 class _Run(Generic[M]):
     """The state of one training run, and the checkpoint that holds it."""
 
-    def __init__(
-        self, model: M, recipe: Recipe, only: tuple[str, ...], *, total: int, file: Path | None, seed: int
-    ) -> None:
+    def __init__(self, model: M, recipe: Recipe, only: tuple[str, ...], *, total: int, file: Path | None, seed: int) -> None:
         self.model, self.recipe, self.total, self.file, self.step = model, recipe, total, file, 0
         self.identity = digest([recipe.model_dump(mode="json"), only, total, seed])
         self.parameters = self._select(only)
@@ -175,7 +174,7 @@ class _Run(Generic[M]):
             nn.utils.clip_grad_norm_(list(self.parameters.values()), self.recipe.clip)
         self.optimizer.step()
         self.step += 1
-        if time.monotonic() - self.saved_at > max(SAVE_EVERY, 20 * self.save_cost):
+        if time.monotonic() - self.saved_at > max(SAVE_EVERY, SAVE_SHARE * self.save_cost):
             self._save()
 
     def finish(self) -> M:

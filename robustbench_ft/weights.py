@@ -33,7 +33,8 @@ def average(models: Sequence[Classifier], weights: Sequence[float]) -> Classifie
     state, total = mean.state_dict(), weights[0]
     for model, weight in zip(models[1:], weights[1:], strict=True):
         total += weight
-        _step(state, model.state_dict(), weight / total)
+        if weight:
+            _step(state, model.state_dict(), weight / total)
     mean.load_state_dict(state)
     mean.origin = origin
     return mean
@@ -56,8 +57,7 @@ def _one_kind(models: Sequence[Classifier]) -> list[Classifier]:
     if len({type(model.head) for model in models}) == 1:
         return list(models)
     texts = [
-        {name: value for name, value in model.clip.state_dict().items() if not name.startswith("visual.")}
-        for model in models
+        {name: value for name, value in model.clip.state_dict().items() if not name.startswith("visual.")} for model in models
     ]
     for other in texts[1:]:
         if any(not torch.equal(value, other[name]) for name, value in texts[0].items()):

@@ -1,7 +1,7 @@
 """Make a world of the mini suite: its filtered set, suite file, answer key and baseline line.
 
     python scripts/mini_world.py --world 0 --out robustbench_ft/data     the shipped suite (about 10 minutes on one thread)
-    python scripts/mini_world.py --world 100 --out worlds/100            another world, for `--suite worlds/100/suites/mini-100.toml`
+    python scripts/mini_world.py --world 100 --out worlds/100            another: --suite worlds/100/suites/mini-100.toml
 
 The reference model that filters `mini-a` is not in the baseline's pool.
 """
@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from robustbench_ft import packs, suites
-from robustbench_ft.baselines import Baseline, Reference as PoolModel
+from robustbench_ft.baselines import Baseline
+from robustbench_ft.baselines import Reference as PoolModel
 from robustbench_ft.datasets import open_set
 from robustbench_ft.files import write_atomic
 from robustbench_ft.metrics import counts_of, hits_of
