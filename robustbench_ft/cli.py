@@ -23,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+INTERRUPTED = 130
 # Of click, or of the copy of click in newer versions of typer.
 CommandLineError: Any = typer.BadParameter.__mro__[2]
 
@@ -138,14 +139,15 @@ def main() -> None:
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
-        app(standalone_mode=False)
-        code = 0
+        code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:  # newer versions of typer turn Ctrl-C into a returned code
+            raise KeyboardInterrupt
     except Exception as error:
         if debug and not isinstance(error, typer.Exit):
             raise
         code = _report(error)
     except KeyboardInterrupt:
-        code = _fail("interrupted; the same command continues", code=130)
+        code = _fail("interrupted; the same command continues", code=INTERRUPTED)
     sys.exit(code)
 
 
@@ -154,7 +156,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, typer.Exit):
         return error.exit_code
     if isinstance(error, typer.Abort):
-        return _fail("interrupted; the same command continues", code=130)
+        return _fail("interrupted; the same command continues", code=INTERRUPTED)
     if isinstance(error, CommandLineError) and type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message())
         return 2

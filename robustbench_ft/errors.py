@@ -51,7 +51,8 @@ class UnknownName(UsageError):
 
     def __init__(self, what: str, given: str, known: Iterable[str], *, hint: str = "") -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(given.lower(), known, n=6, cutoff=0.5)
+        plain = {name.lower(): name for name in known}
+        near = [plain[name] for name in difflib.get_close_matches(given.lower(), plain, n=6, cutoff=0.5)]
         guess = f" Did you mean {near[0]}?" if near else ""
         shown = known if len(known) <= SHOWN else [*near, f"{len(known) - len(near)} more"]
         super().__init__(f"unknown {what} {given!r}.{guess} Known: {', '.join(shown) or 'none'}.", hint=hint)

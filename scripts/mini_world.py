@@ -22,7 +22,7 @@ from robustbench_ft.datasets import open_set
 from robustbench_ft.files import write_atomic
 from robustbench_ft.metrics import counts_of, hits_of
 from robustbench_ft.mini.captions import TEMPLATES
-from robustbench_ft.mini.references import A_COUNT, A_FILTER, A_THRESHOLD, POOL, fit, wrong_and_unlikely
+from robustbench_ft.mini.references import A_COUNT, A_FILTER, POOL, fit, wrong
 from robustbench_ft.mini.shapes import CLASSES
 from robustbench_ft.mini.world import size
 from robustbench_ft.packs import Pack
@@ -51,7 +51,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as store:
         make_suite(given.world, name, file, Path(store))
         if not given.no_baseline:
-            write_atomic(file, text(given.world, name, digests(file, Path(store)), baseline=f"../baselines/{name}@1.json"))
+            write_atomic(
+                file,
+                text(
+                    given.world,
+                    name,
+                    digests(file, Path(store)),
+                    baseline="mini@1" if given.world == 0 else f"../baselines/{name}@1.json",
+                ),
+            )
             make_baseline(suites.parse(file), given.out / "baselines" / f"{name}@1.json", Path(store))
 
 
@@ -64,7 +72,7 @@ def make_suite(world: int, name: str, file: Path, store: Path) -> None:
     net = fit(A_FILTER, open_set(draft, draft.train, None, store))
     pool_spec = draft.shifts[-1].model_copy(update={"n": size("a-pool")})
     pool = open_set(draft, pool_spec, None, store)
-    kept = wrong_and_unlikely(net, pool, below=A_THRESHOLD, count=A_COUNT)
+    kept = wrong(net, pool, A_COUNT)
     print(f"mini-a: {len(kept)} of {len(pool)} candidates kept", flush=True)
     write_atomic(keep, "\n".join(map(str, kept)) + "\n")
     write_atomic(file, text(world, name, digests(file, store)))

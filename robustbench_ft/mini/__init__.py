@@ -1,0 +1,1 @@
+"""The embedded suite: generated images, a small CLIP and what it was pretrained on."""
