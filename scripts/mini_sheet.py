@@ -43,7 +43,7 @@ def main() -> None:
     sheet.paste(picture, (MARGIN, 0))
     for k, name in enumerate(names):
         ImageDraw.Draw(sheet).text((4, k * 72 * SCALE + 64), name, fill="black")
-    sheet.save(given.out, optimize=True)
+    sheet.quantize(256, dither=Image.Dither.NONE).save(given.out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -59,9 +59,7 @@ digest = "digest of {name}"
 """
 
 
-def make_suite(
-    folder: Path, n: int = 400, *, baseline: str = "", extra: dict[str, str] | None = None, version: int = 1
-) -> Suite:
+def make_suite(folder: Path, n: int = 400, *, baseline: str = "", extra: dict[str, str] | None = None, version: int = 1) -> Suite:
     """A suite file and its answer key in ``folder``; ``extra``: more TOML lines per shift."""
     classes = ", ".join(f'"c{i}"' for i in range(CLASSES))
     text = TOML.format(classes=classes, n=n, baseline=baseline, top=f"version = {version}")

@@ -88,9 +88,7 @@ def test_recount_names_file_set_and_both_numbers(suite: Suite, tmp_path: Path) -
     counts = record.headline.counts
     k = counts["toy-a/own"].k
     changed(record, folder, counts | {"toy-a/own": Counts(k=k + 1, n=400)})
-    with pytest.raises(
-        CheckError, match=rf"record\.json: toy-a/own: the record says {k + 1} of 400, .*gives {k} of 400"
-    ):
+    with pytest.raises(CheckError, match=rf"record\.json: toy-a/own: the record says {k + 1} of 400, .*gives {k} of 400"):
         recount(folder, suite)
     changed(record, folder, {name: c for name, c in counts.items() if name != "toy-a/own"})
     with pytest.raises(CheckError, match="toy-a/own: the record says nothing"):

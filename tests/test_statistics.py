@@ -121,9 +121,7 @@ def test_smallest_gap_is_found_with_that_power() -> None:
     assert np.mean(found) == pytest.approx(0.8, abs=0.025)
 
 
-def rows_of_equal_skill(
-    generator: np.random.Generator, n: int = 500
-) -> tuple[list[dict[str, Floats]], list[list[float]]]:
+def rows_of_equal_skill(generator: np.random.Generator, n: int = 500) -> tuple[list[dict[str, Floats]], list[list[float]]]:
     """Eight rows of three seeds: shares right per image, and each seed's accuracy; luck per image, row and seed."""
     hard = generator.standard_normal(n)
     shares, values = [], []

@@ -113,17 +113,13 @@ def test_start_models_of_one_name_must_agree(folder: Path, suite: Suite) -> None
 
     def with_start(k: int) -> RunRecord:
         counts = record.points[0].counts | {"toy-v2/own": Counts(k=k, n=400)}
-        return record.model_copy(
-            update={"points": (record.points[0].model_copy(update={"counts": counts}), record.points[1])}
-        )
+        return record.model_copy(update={"points": (record.points[0].model_copy(update={"counts": counts}), record.points[1])})
 
     k = record.points[0].counts["toy-v2/own"].k
     with_start(k + 1).save(other / "seed-0/record.json")
     assert [item.name for item in read_all(folder.parent, lambda name: suite)] == ["ft", "other"]
     with_start(k + 2).save(other / "seed-0/record.json")
-    with pytest.raises(
-        CheckError, match=rf"toy-v2/own: other/seed-0 gives the start model {k + 2} of 400, ft/seed-2 {k}"
-    ):
+    with pytest.raises(CheckError, match=rf"toy-v2/own: other/seed-0 gives the start model {k + 2} of 400, ft/seed-2 {k}"):
         read_all(folder.parent, lambda name: suite)
 
 

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from robustbench_ft import baselines, catalogue, method, suites
+from robustbench_ft.errors import UnknownName
+from robustbench_ft.suites import Suite
+
+
+def test_listings_name_everything_that_can_be_named() -> None:
+    found = {what: json.loads(catalogue.listing(what, as_json=True)) for what in ("methods", "suites", "baselines")}
+    assert [row["method"] for row in found["methods"]] == method.names()
+    assert [row["suite"] for row in found["suites"]] == suites.names()
+    assert [row["baseline"] for row in found["baselines"]] == baselines.names()
+    for what, rows in found.items():
+        text = catalogue.listing(what, as_json=False)
+        assert all(str(next(iter(row.values()))) in text for row in rows)
+
+
+def test_models_are_the_built_in_one_and_open_clip_s() -> None:
+    rows = json.loads(catalogue.listing("models", as_json=True))
+    assert rows[0]["model"] == "mini-clip"
+    assert {"model": "ViT-B-32", "pretrained": "openai"} in rows
+
+
+def test_an_unknown_list_is_named() -> None:
+    with pytest.raises(UnknownName, match=r"'method'. Did you mean methods\?"):
+        catalogue.listing("method", as_json=False)
+
+
+def test_a_method_is_shown_with_its_fields_on_a_suite(tiny: Suite) -> None:
+    text = catalogue.show("WiSE-FT", suite=str(tiny.file), as_json=False)
+    expected = method.configure("wiseft", recipe_table=tiny.recipes)
+    assert "Weight-space ensemble" in text and "base.recipe.lr_scale" in text
+    lines = {line.split()[0]: line.split()[1] for line in text.splitlines() if len(line.split()) == 2}
+    assert float(lines["base.recipe.lr"]) == expected.base.recipe.lr  # type: ignore[attr-defined]
+    assert json.loads(catalogue.show("wiseft", suite=str(tiny.file), as_json=True))["config"] == expected.dump()
+
+
+def test_every_shown_field_can_be_set(tiny: Suite) -> None:
+    for name in method.names():
+        shown = catalogue._flat(method.configure(name, recipe_table=tiny.recipes).dump())
+        fields = [(path, value) for path, value in shown if path.rpartition(".")[2] != "method"]
+        again = method.configure(name, recipe_table=tiny.recipes, overrides=fields)
+        assert again.dump() == method.configure(name, recipe_table=tiny.recipes).dump()
+
+
+def test_a_suite_is_shown_with_its_sets(tiny: Suite) -> None:
+    text = catalogue.show(str(tiny.file), suite="mini", as_json=False)
+    for spec in (tiny.train, tiny.val, *tiny.tests):
+        assert spec.name in text and (spec.digest or "")[:12] in text
+    assert tiny.protocol[:12] in text
+    assert json.loads(catalogue.show(str(tiny.file), suite="mini", as_json=True))["name"] == "tiny"
+
+
+def test_what_cannot_be_shown_is_named(tiny_file: Path) -> None:
+    with pytest.raises(UnknownName, match="unknown method"):
+        catalogue.show("wisft", suite=str(tiny_file), as_json=False)
+    with pytest.raises(UnknownName, match="mini@9"):
+        catalogue.show("mini@9", suite=str(tiny_file), as_json=False)
+
+
+def test_doctor_says_what_this_machine_has() -> None:
+    facts = json.loads(catalogue.doctor(as_json=True))
+    assert {"python", "torch", "device", "threads", "store", "free in store"} <= facts.keys()
+    assert facts["store"] in catalogue.doctor(as_json=False)

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from robustbench_ft import suites
+from robustbench_ft.datasets import open_set
+from robustbench_ft.errors import DataError, UnknownName, UsageError
+from robustbench_ft.suites import DatasetSpec, Suite
+
+TEXT = """
+name = "toy"
+title = "Toy"
+classes = ["a", "b", "c"]
+templates = ["a photo of a {}"]
+start = "mini-clip"
+recipes = "mini"
+baseline = "../toy@1.json"
+[defaults]
+format = "mini"
+path = "7"
+licence = "MIT"
+[train]
+name = "toy-train"
+split = "train"
+n = 10
+[val]
+name = "toy-val"
+split = "val"
+n = 5
+[test]
+name = "toy-test"
+split = "test"
+n = 4
+[[shifts]]
+name = "toy-v2"
+split = "v2"
+n = 3
+digest = "abc"
+class_groups = [[0, 2], [], [1]]
+[[shifts]]
+name = "toy-extra"
+split = "sketch"
+n = 2
+licence = "other"
+headline = false
+"""
+
+
+def parsed(folder: Path, text: str = TEXT) -> Suite:
+    (folder / "toy.toml").write_text(text)
+    return suites.load(str(folder / "toy.toml"))
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Suite:
+    return parsed(tmp_path)
+
+
+def test_a_suite_file_says_what_a_suite_is(toy: Suite, tmp_path: Path) -> None:
+    assert [spec.name for spec in toy.tests] == ["toy-test", "toy-v2", "toy-extra"]
+    assert [spec.name for spec in toy.headline_shifts] == ["toy-v2"]
+    assert toy.shifts[0].class_groups == ((0, 2), (), (1,)) and toy.version == 1
+    assert {spec.path for spec in (toy.train, toy.val, *toy.tests)} == {"7"}
+    assert [spec.licence for spec in toy.tests] == ["MIT", "MIT", "other"]
+    assert Path(str(toy.baseline)) == tmp_path / "../toy@1.json" and toy.file == tmp_path / "toy.toml"
+
+
+def test_the_id_test_set_is_kept_under_every_grouping_of_the_shifts(toy: Suite) -> None:
+    groups = ((0, 2), (), (1,))
+    assert list(toy.groupings(toy.test)) == [("own", None), ("toy-v2", groups)]
+    assert list(toy.groupings(toy.shifts[0])) == [("own", groups)]
+    assert list(toy.groupings(toy.shifts[1])) == [("own", None)]
+
+
+DECISIVE = {
+    'name = "toy"': 'name = "toy2"',
+    'title = "Toy"': 'title = "Toy"\nversion = 2',
+    '["a", "b", "c"]': '["a", "c", "b"]',
+    '"a photo of a {}"': '"a {}"',
+    'start = "mini-clip"': 'start = "mini-clip"\npreprocessing = "other@1"',
+    "n = 10": "n = 11",
+    "n = 5": "n = 6",
+    "n = 4": "n = 40",
+    'digest = "abc"': 'digest = "abd"',
+    "[[0, 2], [], [1]]": "[[0], [2], [1]]",
+    "headline = false": "headline = true",
+    'name = "toy-v2"': 'name = "toy-v3"',
+}
+FREE = {
+    'title = "Toy"': 'title = "Another title"',
+    'start = "mini-clip"': 'start = "ViT-B-32:openai"',
+    'recipes = "mini"': 'recipes = "cifar"',
+    'baseline = "../toy@1.json"': "",
+    'path = "7"': 'path = "elsewhere"',
+    'format = "mini"': 'format = "arrays"',
+    'licence = "MIT"': 'licence = "none"\nsource = "there"',
+}
+
+
+@pytest.mark.parametrize("old", DECISIVE)
+def test_the_protocol_changes_with_what_decides_a_score(old: str, toy: Suite, tmp_path: Path) -> None:
+    assert TEXT.count(old) == 1
+    assert parsed(tmp_path, TEXT.replace(old, DECISIVE[old])).protocol != toy.protocol
+
+
+@pytest.mark.parametrize("old", FREE)
+def test_the_protocol_stays_where_nothing_that_decides_a_score_changed(old: str, toy: Suite, tmp_path: Path) -> None:
+    assert TEXT.count(old) == 1
+    assert parsed(tmp_path, TEXT.replace(old, FREE[old])).protocol == toy.protocol
+
+
+def test_the_protocol_changes_with_the_order_of_the_shifts(toy: Suite) -> None:
+    assert toy.model_copy(update={"shifts": toy.shifts[::-1]}).protocol != toy.protocol
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('recipes = "mini"', "", "field recipes: Field required"),
+        ('title = "Toy"', 'title = "Toy"\ncolour = "red"', "field colour: Extra inputs"),
+        ("n = 5", 'n = "five"', r"field val\.n: .*integer"),
+        ('name = "toy-v2"', "", r"field shifts\.0\.name: Field required"),
+        ("headline = false", 'headline = false\nmetric = "top5"', r"field shifts\.1\.metric: .*top1"),
+        ("[test]", "[tset]", "'test'"),
+        ("[train]", "[train", r"toy\.toml"),
+    ],
+)
+def test_a_suite_file_that_is_wrong_is_named_with_its_field(old: str, new: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        parsed(tmp_path, TEXT.replace(old, new))
+    assert "toy.toml" in str(caught.value)
+
+
+def test_an_unknown_suite_and_a_missing_file_are_told_apart() -> None:
+    with pytest.raises(UnknownName, match=r"unknown suite 'cifar01'.*Did you mean cifar10\?"):
+        suites.load("cifar01")
+    with pytest.raises(UsageError, match=r"no suite file at nowhere\.toml"):
+        suites.load("nowhere.toml")
+
+
+def test_every_shipped_suite_loads_under_its_file_s_name() -> None:
+    for name in suites.names():
+        suite = suites.load(name)
+        assert suite.name == name == suites.load(name.upper()).name
+        assert len(set(suite.classes)) == len(suite.classes) and all("{}" in text for text in suite.templates)
+        names = [spec.name for spec in (suite.train, suite.val, *suite.tests)]
+        assert len(set(names)) == len(names) and all(spec.licence for spec in suite.tests)
+
+
+# open_set
+
+
+def test_an_unknown_format_lists_the_readers(tiny: Suite, tmp_path: Path) -> None:
+    spec = tiny.test.model_copy(update={"format": "minni"})
+    with pytest.raises(UnknownName, match=r"data format 'minni'. Did you mean mini\?"):
+        open_set(tiny, spec, None, tmp_path)
+
+
+def test_a_set_that_is_short_or_other_than_declared_is_refused(tiny: Suite, tmp_path: Path) -> None:
+    short: DatasetSpec = tiny.val.model_copy(update={"n": 61})
+    with pytest.raises(DataError, match="tiny-val: 60 examples, expected 61"):
+        open_set(tiny, short, None, tmp_path)
+    other = tiny.val.model_copy(update={"digest": "f" * 64})
+    with pytest.raises(DataError, match="tiny-val: .* expected ffffffffffff"):
+        open_set(tiny, other, None, tmp_path)
