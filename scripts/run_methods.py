@@ -20,17 +20,18 @@ from robustbench_ft.files import write_atomic
 from robustbench_ft.method import configure, names
 from robustbench_ft.metrics import RECORD
 
-PAPERS = {
-    "zeroshot": "https://arxiv.org/abs/2103.00020",
-    "lp": "https://arxiv.org/abs/2109.01903",
-    "ft": "https://arxiv.org/abs/2109.01903",
-    "wiseft": "https://arxiv.org/abs/2109.01903",
-    "lpft": "https://arxiv.org/abs/2202.10054",
-    "l2sp": "https://arxiv.org/abs/1802.01483",
-    "flyp": "https://arxiv.org/abs/2212.00638",
-    "uniform_soup": "https://arxiv.org/abs/2203.05482",
-    "greedy_soup": "https://arxiv.org/abs/2203.05482",
-    "ensemble": "https://arxiv.org/abs/2203.05482",
+# Title and paper of each row.
+ROWS = {
+    "zeroshot": ("Zero-shot", "https://arxiv.org/abs/2103.00020"),
+    "lp": ("Linear probe", "https://arxiv.org/abs/2109.01903"),
+    "ft": ("Fine-tuning", "https://arxiv.org/abs/2109.01903"),
+    "wiseft": ("WiSE-FT, alpha 0.5", "https://arxiv.org/abs/2109.01903"),
+    "lpft": ("LP-FT", "https://arxiv.org/abs/2202.10054"),
+    "l2sp": ("L2-SP", "https://arxiv.org/abs/1802.01483"),
+    "flyp": ("FLYP", "https://arxiv.org/abs/2212.00638"),
+    "uniform_soup": ("Uniform soup of 5", "https://arxiv.org/abs/2203.05482"),
+    "greedy_soup": ("Greedy soup of 5", "https://arxiv.org/abs/2203.05482"),
+    "ensemble": ("Logit ensemble of 5", "https://arxiv.org/abs/2203.05482"),
 }
 
 
@@ -62,9 +63,9 @@ def main() -> None:
 def about(name: str) -> str:
     """The submission's own file."""
     fields = {
-        "title": name,
+        "title": ROWS[name][0],
         "authors": ["The robustbench_ft authors"],
-        "paper": PAPERS[name],
+        "paper": ROWS[name][1],
         "date": datetime.now(UTC).date().isoformat(),
         "licence": "MIT",
         "data_beyond_id": "none",
