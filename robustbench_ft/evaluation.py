@@ -56,8 +56,7 @@ def evaluate(order: Order, *, as_json: bool = False) -> str:
     if as_json:
         return _json({"record": str(out / RECORD), "picture": str(picture), **score.to_json(scores)})
     lines = [
-        tables.render(scores, "table"),
-        "",
+        _shown(scores),
         f"record   {out / RECORD}  ({record.record_hash[:12]}, {time.monotonic() - begun:.0f} s)",
         f"picture  {picture}",
         f"next     rbft score {out} --format markdown",
@@ -74,7 +73,14 @@ def score_run(path: Path, *, suite: str | None, baseline: str | None, form: str,
             if not runs[0].unaligned and of.file.with_suffix(".key.safetensors").is_file():
                 recount(folder, of)
     scores = score.score(runs, of, baselines.load(baseline) if baseline else None)
-    return _json(score.to_json(scores)) if as_json else tables.render(scores, form)
+    if as_json:
+        return _json(score.to_json(scores))
+    return _shown(scores) if form == "table" else tables.render(scores, form)
+
+
+def _shown(scores: score.Scores) -> str:
+    """The tables for a terminal, and the alpha curve where there is one."""
+    return "\n".join(part for part in (tables.render(scores, "table"), tables.curve(scores)) if part)
 
 
 def leaderboard(root: Path, *, check: bool, form: str, as_json: bool) -> str:

@@ -79,8 +79,13 @@ def test_fresh_does_the_work_again(done: Done, tmp_path: Path, monkeypatch: pyte
     assert record.record_hash == done.record.record_hash
 
 
-def test_another_seed_is_another_record_that_shares_the_start_s_answers(done: Done, tmp_path: Path) -> None:
+def test_another_seed_is_another_record_and_the_start_is_not_evaluated_again(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(run, "predict", lambda *a, **k: (asked.append(list(a[0])), predict.predict(*a, **k))[1])
     record = evaluate(again(done, tmp_path, seed=1))
+    assert asked == [["alpha=0.5", "alpha=1"]] * len(done.run.suite.tests)
     assert record.seed == 1 and record.record_hash != done.record.record_hash
     assert record.points[0] == done.record.points[0]
     assert record.headline.pack != done.record.headline.pack
