@@ -180,7 +180,7 @@ def _seeded(seed: int) -> Iterator[None]:
 def _write(folder: Path, fitted: Classifier, about: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in fitted.state_dict().items()}
-    partial = folder / "model.tmp"
+    partial = folder / f"model.{os.getpid()}.tmp"
     save_file(tensors, partial, metadata={"heads": json.dumps(_shape(fitted))})
     partial.replace(folder / "model.safetensors")
     write_atomic(folder / "fit.json", json.dumps(about, indent=1, sort_keys=True))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -219,7 +220,7 @@ class _Run(Generic[M]):
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items() if value is not None}
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_suffix(".tmp")
+        partial = self.file.with_suffix(f".{os.getpid()}.tmp")  # two processes may do the same fit
         save_file(
             {name: value.detach().clone().contiguous() for name, value in tensors.items()},
             partial,

@@ -12,8 +12,9 @@ from robustbench_ft.errors import DataError, LeakError, UsageError
 from robustbench_ft.mini import captions, world
 from robustbench_ft.mini.canvas import HUES, blend, hsv, inside
 from robustbench_ft.mini.draws import PI, Draws, mix, sin_cos
+from robustbench_ft.mini.photo import PLACES
 from robustbench_ft.mini.shapes import CLASSES, SHAPES, templates
-from robustbench_ft.mini.styles import PLACES, RENDITION_SEEN, RENDITION_TEST, SKETCH_SEEN, SKETCH_TEST
+from robustbench_ft.mini.styles import RENDITION_SEEN, RENDITION_TEST, SKETCH_SEEN, SKETCH_TEST
 
 WORLD = 7
 HASH_ALL = """

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from robustbench_ft.mini.canvas import HUES, Pose, place, to_bytes
 from robustbench_ft.mini.draws import Draws, Ints
+from robustbench_ft.mini.photo import Photo, photo
 from robustbench_ft.mini.shapes import CLASSES, templates
-from robustbench_ft.mini.styles import RENDITION_SEEN, SKETCH_SEEN, Photo, drawn, photo
+from robustbench_ft.mini.styles import RENDITION_SEEN, SKETCH_SEEN, drawn
 
 WORLDS = tuple(range(1000, 1008))
 """Worlds whose shapes pretraining draws; suites use world numbers below 1000."""

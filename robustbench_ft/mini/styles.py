@@ -1,4 +1,4 @@
-"""Renderers: placed shapes to pictures. `photo` for the ID process and its kin, and one function per drawn style.
+"""The drawn styles, one function each: placed shapes to pictures.
 
 Every style takes (placed shapes, draws, colour index `[N]`) and gives pictures `[N, 3, 32, 32]` in [0, 1].
 """
@@ -6,7 +6,6 @@ Every style takes (placed shapes, draws, colour index `[N]`) and gives pictures 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,10 +16,8 @@ from robustbench_ft.mini.canvas import (
     Y,
     along,
     blend,
-    blur,
     clouds,
     column,
-    grain,
     hsv,
     hue_of,
     inside,
@@ -28,111 +25,11 @@ from robustbench_ft.mini.canvas import (
     paint,
     tiles,
     wave,
-)  # fmt: skip
+)
 from robustbench_ft.mini.draws import Draws, Float, Ints
+from robustbench_ft.mini.photo import finish
 
 Style = Callable[[Placed, Draws, Ints], Float]
-
-
-def _gradient(d: Draws) -> Float:
-    return np.clip(0.5 + 0.5 * along(d, "place turn", X, Y), 0.0, 1.0)
-
-
-def _stripes(d: Draws) -> Float:
-    t = along(d, "place turn", X, Y) * column(d.uniform("place rate", 1.2, 2.6)) + column(d.uniform("place phase"))
-    return np.clip(4.0 * wave(t) - 1.5, 0.0, 1.0)
-
-
-def _checker(d: Draws) -> Float:
-    rate = column(d.uniform("place rate", 1.2, 2.2))
-    across, down = X * rate + column(d.uniform("place phase")), Y * rate + column(d.uniform("place phase y"))
-    return np.clip(0.5 + 4.0 * (2.0 * wave(across) - 1.0) * (2.0 * wave(down) - 1.0), 0.0, 1.0)
-
-
-def _clouds(d: Draws) -> Float:
-    return np.clip(2.0 * clouds(d, "place", 5) - 0.5, 0.0, 1.0)
-
-
-def _dots(d: Draws) -> Float:
-    rate = column(d.uniform("place rate", 1.6, 2.6))
-    across, down = 2.0 * wave(X * rate) - 1.0, 2.0 * wave(Y * rate + column(d.uniform("place phase"))) - 1.0
-    return np.clip(3.0 * (0.62 - np.sqrt(across * across + down * down)) + 0.5, 0.0, 1.0)
-
-
-def _rings(d: Draws) -> Float:
-    dx, dy = X - column(d.uniform("place x", -1.0, 1.0)), Y - column(d.uniform("place y", -1.0, 1.0))
-    return wave(np.sqrt(dx * dx + dy * dy) * column(d.uniform("place rate", 1.2, 2.4)))
-
-
-def _planks(d: Draws) -> Float:
-    t = along(d, "place turn", X, Y) * column(d.uniform("place rate", 2.0, 3.5))
-    board = np.floor(t)
-    return tiles(d, "place", board, 0 * board) * 0.8 + 0.2 * clouds(d, "place grain", 8)
-
-
-PLACES: dict[str, Callable[[Draws], Float]] = {
-    "gradient": _gradient, "stripes": _stripes, "checker": _checker, "clouds": _clouds,
-    "dots": _dots, "rings": _rings, "planks": _planks,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Photo:
-    """Ranges of the photographic process."""
-
-    clutter: float = 0.45
-    occlusion: float = 0.3
-    noise: float = 0.12
-    opacity: float = 0.75
-    grey: float = 0.06
-
-
-def _background(d: Draws, kinds: list[str], kind: Ints, bright: Float) -> Float:
-    field = np.empty((len(d), SIZE, SIZE))
-    for k, name in enumerate(kinds):
-        rows = kind == k
-        if rows.any():
-            field[rows] = PLACES[name](d[rows])
-    low = hsv(d.uniform("ground hue"), d.uniform("ground sat", 0.0, 0.55), bright)
-    high_value = np.clip(bright + d.signed("ground step", 0.08, 0.24), 0.05, 1.0)
-    high = hsv(d.uniform("ground hue 2"), d.uniform("ground sat 2", 0.0, 0.55), high_value)
-    return low + (high - low) * field[:, None]
-
-
-def _blob(picture: Float, d: Draws, name: str, p: float, size: tuple[float, float]) -> Float:
-    """Lay one ellipse of any colour on the pictures, each with probability p."""
-    dx = along(d, f"{name} turn", X - column(d.uniform(f"{name} x", -1, 1)), Y - column(d.uniform(f"{name} y", -1, 1)))
-    dy = Y - column(d.uniform(f"{name} y", -1, 1))
-    radius = column(d.uniform(f"{name} size", *size))
-    distance = (np.sqrt(dx * dx + 3.0 * dy * dy) - radius) * (SIZE / 2)
-    shown = inside(distance) * column(np.where(d.chance(f"{name} shown", p), 0.9, 0.0))
-    return blend(picture, paint(d, name, (0.2, 0.95), (0.0, 0.8)), shown)
-
-
-def photo(p: Placed, d: Draws, colour: Ints, kinds: list[str], kind: Ints, look: Photo) -> Float:
-    """Shaded object on a patterned place with clutter, occluders, light, blur and noise."""
-    light = d.chance("light object", 0.5)
-    value = np.where(light, d.uniform("value", 0.65, 1.0), d.uniform("value", 0.3, 0.6))
-    bright = np.where(light, d.uniform("ground", 0.12, 0.5), d.uniform("ground", 0.55, 0.95))
-    picture = _background(d, kinds, kind, bright)
-    for k in range(2):
-        picture = _blob(picture, d, f"clutter {k}", look.clutter, (0.15, 0.4))
-    body = hsv(hue_of(colour, d), d.uniform("saturation", 0.1, 0.95), value)
-    shade = 1.0 + column(d.uniform("shade", 0.0, 0.3)) * along(d, "shade turn", p.u, p.v)
-    weave = 1.0 - column(d.uniform("weave", 0.0, 0.18)) * wave(along(d, "weave turn", p.u, p.v) * 3.0)
-    picture = blend(
-        picture, body * (shade * weave)[:, None], inside(p.distance) * column(d.uniform("opacity", look.opacity, 1.0))
-    )
-    picture = blend(picture, 0.4 * body, line(p.distance, 0.8) * column(d.uniform("rim", 0.0, 0.6)))
-    picture = _blob(picture, d, "occluder", look.occlusion, (0.15, 0.32))
-    picture = picture * (1.0 + column(d.uniform("lamp", 0.0, 0.3)) * along(d, "lamp turn", X, Y))[:, None]
-    luma = 0.3 * picture[:, :1] + 0.59 * picture[:, 1:2] + 0.11 * picture[:, 2:]
-    picture = np.where(d.chance("black and white", look.grey)[:, None, None, None], luma, picture)
-    return _finish(picture, d, look.noise)
-
-
-def _finish(picture: Float, d: Draws, noise: float) -> Float:
-    return grain(blur(picture, d.uniform("blur")), d, d.uniform("noise", 0.02, noise))
 
 
 # Sketches: grey only. `pencil` is the test's manner; the others are what pretraining sees.
@@ -153,20 +50,20 @@ def pencil(p: Placed, d: Draws, colour: Ints) -> Float:
     paper = column(d.uniform("paper", 0.82, 1.0)) - 0.1 * clouds(d, "paper grain", 8)
     sheet = paper * (1.0 - dark)
     sheet = np.where(column(d.uniform("inverted")) < 0.1, 1.0 - sheet, sheet)
-    return _finish(_grey(sheet), d, 0.1)
+    return finish(_grey(sheet), d, 0.1)
 
 
 def ink(p: Placed, d: Draws, colour: Ints) -> Float:
     """Clean dark contour on white."""
     dark = line(p.distance, column(d.uniform("width", 0.8, 1.8))) * column(d.uniform("ink", 0.6, 1.0))
-    return _finish(_grey(column(d.uniform("paper", 0.85, 1.0)) * (1.0 - dark)), d, 0.08)
+    return finish(_grey(column(d.uniform("paper", 0.85, 1.0)) * (1.0 - dark)), d, 0.08)
 
 
 def chalk(p: Placed, d: Draws, colour: Ints) -> Float:
     """Grainy light contour on a dark board."""
     contour = line(p.distance, column(d.uniform("width", 1.2, 2.2))) * (0.5 + 0.5 * clouds(d, "chalk", 16))
     board = column(d.uniform("board", 0.08, 0.3))
-    return _finish(_grey(board + (0.9 - board) * contour), d, 0.14)
+    return finish(_grey(board + (0.9 - board) * contour), d, 0.14)
 
 
 def silhouette(p: Placed, d: Draws, colour: Ints) -> Float:
@@ -174,7 +71,7 @@ def silhouette(p: Placed, d: Draws, colour: Ints) -> Float:
     dark, pale = column(d.uniform("dark", 0.0, 0.35)), column(d.uniform("pale", 0.65, 1.0))
     body = inside(p.distance)
     sheet = np.where(column(d.uniform("inverted")) < 0.3, dark + (pale - dark) * body, pale + (dark - pale) * body)
-    return _finish(_grey(sheet), d, 0.08)
+    return finish(_grey(sheet), d, 0.08)
 
 
 # Renditions.
@@ -185,7 +82,7 @@ def cartoon(p: Placed, d: Draws, colour: Ints) -> Float:
     body = hsv(hue_of(colour, d), d.uniform("saturation", 0.6, 1.0), d.uniform("value", 0.7, 1.0))
     picture = paint(d, "ground", (0.6, 1.0), (0.0, 0.4)) + np.zeros((1, 1, SIZE, SIZE))
     picture = blend(picture, body, inside(p.distance))
-    return _finish(blend(picture, 0.1 * body, line(p.distance, column(d.uniform("width", 0.6, 1.6)))), d, 0.04)
+    return finish(blend(picture, 0.1 * body, line(p.distance, column(d.uniform("width", 0.6, 1.6)))), d, 0.04)
 
 
 def watercolour(p: Placed, d: Draws, colour: Ints) -> Float:
@@ -194,7 +91,7 @@ def watercolour(p: Placed, d: Draws, colour: Ints) -> Float:
     body = hsv(hue_of(colour, d), d.uniform("saturation", 0.4, 0.8), d.uniform("value", 0.5, 0.9))
     paper = paint(d, "paper", (0.85, 1.0), (0.0, 0.12)) - 0.08 * clouds(d, "wash", 5)[:, None]
     pigment = inside(wet, 2.5) * (0.5 + 0.5 * clouds(d, "pigment", 5))
-    return _finish(blend(paper, body, pigment), d, 0.08)
+    return finish(blend(paper, body, pigment), d, 0.08)
 
 
 def glass(p: Placed, d: Draws, colour: Ints) -> Float:
@@ -203,7 +100,7 @@ def glass(p: Placed, d: Draws, colour: Ints) -> Float:
     shine = 0.6 + 0.4 * tiles(d, "facet", np.floor(across), np.floor(down))
     body = hsv(hue_of(colour, d), d.uniform("saturation", 0.6, 1.0), d.uniform("value", 0.75, 1.0))
     picture = blend(paint(d, "ground", (0.35, 1.0), (0.2, 0.9)) * shine[:, None], body * shine[:, None], inside(p.distance))
-    return _finish(blend(picture, 0.05 * body, line(p.distance, 1.8)), d, 0.06)
+    return finish(blend(picture, 0.05 * body, line(p.distance, 1.8)), d, 0.06)
 
 
 def _mosaic(p: Placed, d: Draws, colour: Ints, cell: Ints) -> Float:
@@ -221,7 +118,7 @@ def _mosaic(p: Placed, d: Draws, colour: Ints, cell: Ints) -> Float:
     picture = blend(ground * jitter[:, None], body * jitter[:, None], inside(distance, 2.0))
     edge = (pixel + phase[:, None]) % cell[:, None] == 0
     grout = np.where((edge[:, None, :] | edge[:, :, None]) & (cell > 2)[:, None, None], 0.45, 0.0)
-    return _finish(blend(picture, np.full((1, 3, 1, 1), 0.5), grout), d, 0.06)
+    return finish(blend(picture, np.full((1, 3, 1, 1), 0.5), grout), d, 0.06)
 
 
 def mosaic(p: Placed, d: Draws, colour: Ints) -> Float:
@@ -241,7 +138,7 @@ def _neon(p: Placed, d: Draws, colour: Ints, width: float, fill: float) -> Float
     picture = paint(d, "night", (0.02, 0.2), (0.2, 0.9)) + np.zeros((1, 1, SIZE, SIZE))
     tube = hsv(hue, d.uniform("saturation", 0.4, 0.9), np.ones(len(d)))
     picture = blend(picture, tube, np.maximum(glow, fill * inside(p.distance)))
-    return _finish(blend(picture, np.ones((1, 3, 1, 1)), line(p.distance, 0.2) * 0.7), d, 0.08)
+    return finish(blend(picture, np.ones((1, 3, 1, 1)), line(p.distance, 0.2) * 0.7), d, 0.08)
 
 
 def neon(p: Placed, d: Draws, colour: Ints) -> Float:
@@ -264,7 +161,7 @@ def painting(p: Placed, d: Draws, colour: Ints) -> Float:
     body = hsv(hue_of(colour, d), d.uniform("saturation", 0.5, 1.0), value)
     ground = hsv(d.uniform("ground hue"), d.uniform("ground sat", 0.2, 0.9), shade)
     picture = blend(ground * (0.75 + 0.4 * strokes)[:, None], body * (1.1 - 0.35 * strokes)[:, None], inside(ragged))
-    return _finish(picture, d, 0.1)
+    return finish(picture, d, 0.1)
 
 
 def embroidery(p: Placed, d: Draws, colour: Ints) -> Float:
@@ -276,7 +173,7 @@ def embroidery(p: Placed, d: Draws, colour: Ints) -> Float:
     body = hsv(hue_of(colour, d), d.uniform("saturation", 0.5, 1.0), d.uniform("value", 0.5, 1.0))
     picture = blend(ground, body * threads[:, None], inside(p.distance))
     stitches = line(p.distance, 1.1) * np.clip(3.0 * wave((p.u + p.v) * 3.0) - 0.7, 0.0, 1.0)
-    return _finish(blend(picture, paint(d, "stitch", (0.1, 1.0)), stitches), d, 0.08)
+    return finish(blend(picture, paint(d, "stitch", (0.1, 1.0)), stitches), d, 0.08)
 
 
 def halftone(p: Placed, d: Draws, colour: Ints) -> Float:
@@ -287,7 +184,7 @@ def halftone(p: Placed, d: Draws, colour: Ints) -> Float:
     reach = 0.15 + 0.75 * inside(p.distance, 2.5)
     dots = np.clip(3.0 * (reach - np.sqrt(across * across + down * down)) + 0.5, 0.0, 1.0)
     printed = hsv(hue_of(colour, d), d.uniform("saturation", 0.5, 1.0), d.uniform("value", 0.2, 0.7))
-    return _finish(blend(paint(d, "paper", (0.8, 1.0), (0.0, 0.4)) + np.zeros((1, 1, SIZE, SIZE)), printed, dots), d, 0.06)
+    return finish(blend(paint(d, "paper", (0.8, 1.0), (0.0, 0.4)) + np.zeros((1, 1, SIZE, SIZE)), printed, dots), d, 0.06)
 
 
 def graffiti(p: Placed, d: Draws, colour: Ints) -> Float:
@@ -302,7 +199,7 @@ def graffiti(p: Placed, d: Draws, colour: Ints) -> Float:
     picture = blend(wall, np.full((1, 3, 1, 1), 0.08), shadow)
     picture = blend(picture, body + (other - body) * fade[:, None], inside(p.distance - 0.4))
     rim = np.where(d.chance("white rim", 0.5), 0.95, 0.05)[:, None, None, None] + np.zeros((1, 3, 1, 1))
-    return _finish(blend(picture, rim, line(p.distance - 0.4, 1.2)), d, 0.08)
+    return finish(blend(picture, rim, line(p.distance - 0.4, 1.2)), d, 0.08)
 
 
 SKETCH_TEST: dict[str, Style] = {"pencil": pencil}

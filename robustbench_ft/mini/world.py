@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from robustbench_ft.mini.canvas import HUES, Pose, place, to_bytes
 from robustbench_ft.mini.captions import TEMPLATES
 from robustbench_ft.mini.draws import Draws, Ints
+from robustbench_ft.mini.photo import Photo, photo
 from robustbench_ft.mini.shapes import CLASSES, templates
-from robustbench_ft.mini.styles import RENDITION_TEST, SKETCH_TEST, Photo, Style, drawn, photo
+from robustbench_ft.mini.styles import RENDITION_TEST, SKETCH_TEST, Style, drawn
 from robustbench_ft.seal import TRAINING_SPLITS, require_open
 
 VARIANTS = 32
