@@ -41,8 +41,9 @@ class Batch:
 class Data(Protocol):
     """Anything that training can draw batches from."""
 
-    epoch: int
-    """Examples in an epoch."""
+    @property
+    def epoch(self) -> int:
+        """Examples in an epoch."""
 
     def __len__(self) -> int:
         """Examples in a pass: each is drawn once before any is drawn again."""

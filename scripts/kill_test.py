@@ -84,7 +84,8 @@ def run(given: argparse.Namespace, folder: Path) -> None:
 
 def run_killed(given: argparse.Namespace, folder: Path, alone: float) -> list[Kill]:
     """Attempts that are killed, ``given.kills`` of them, then one that is not."""
-    moments, kills = random.Random(given.seed), []
+    moments = random.Random(given.seed)
+    kills: list[Kill] = []
     while len(kills) < given.kills:
         after = moments.uniform(given.spare * alone, alone)
         process = start(given, folder)

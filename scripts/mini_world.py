@@ -18,15 +18,17 @@ import torch
 from robustbench_ft import packs, suites
 from robustbench_ft.baselines import Baseline
 from robustbench_ft.baselines import Reference as PoolModel
-from robustbench_ft.datasets import open_set
+from robustbench_ft.datasets import ImageSet, open_set
 from robustbench_ft.files import write_atomic
 from robustbench_ft.metrics import counts_of, hits_of
 from robustbench_ft.mini.captions import TEMPLATES
 from robustbench_ft.mini.references import A_COUNT, A_FILTER, POOL, fit, wrong
 from robustbench_ft.mini.shapes import CLASSES
 from robustbench_ft.mini.world import size
+from robustbench_ft.model import Classifier
 from robustbench_ft.packs import Pack
 from robustbench_ft.predict import predict
+from robustbench_ft.records import Counts
 from robustbench_ft.suites import Suite
 
 SHIFTS = {
@@ -118,6 +120,15 @@ def text(world: int, name: str, known: dict[str, tuple[int, str]], baseline: str
     return head.replace("'", '"') + "".join(parts)
 
 
+def counts_on(tests: list[ImageSet], net: Classifier) -> dict[str, Counts]:
+    """Right answers per test set."""
+    counts = {}
+    for images in tests:
+        answers = predict({"net": lambda: net}, images, {"own": None}, preprocess=net.preprocess)["net"]
+        counts[images.name] = counts_of(hits_of(images.labels, answers, {}))["own"]
+    return counts
+
+
 def make_baseline(suite: Suite, file: Path, store: Path) -> None:
     """Train the pool from scratch on ID, count its answers on every test set, write the baseline."""
     train = open_set(suite, suite.train, None, store)
@@ -125,11 +136,7 @@ def make_baseline(suite: Suite, file: Path, store: Path) -> None:
     models = []
     for reference in POOL:
         begun = time.monotonic()
-        net = fit(reference, train)
-        counts = {}
-        for images in tests:
-            answers = predict({"net": lambda net=net: net}, images, {"own": None}, preprocess=net.preprocess)["net"]
-            counts |= {images.name: counts_of(hits_of(images.labels, answers, {}))["own"]}
+        counts = counts_on(tests, fit(reference, train))
         shown = "  ".join(f"{n.removeprefix('mini-')} {c.accuracy:.3f}" for n, c in counts.items())
         print(f"{reference.name}  {shown}  {time.monotonic() - begun:.0f} s", flush=True)
         models.append(PoolModel(name=reference.name, note=f"lr {reference.lr:g}, seed {reference.seed}", counts=counts))
