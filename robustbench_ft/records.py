@@ -88,6 +88,8 @@ class RunRecord(Value):
     method: str
     config: dict[str, Any]
     """The method's dump; opaque here."""
+    sources: dict[str, str] = {}
+    """SHA-256 of the file of each method in ``config``."""
     deterministic: bool
     """Whether the method declares that its seed changes nothing."""
     seed: int

@@ -162,6 +162,7 @@ def describe(run: Run, start: Classifier, points: dict[str, PathPoint], judged: 
         start=StartRef(name=run.start if run.pretrained is None else f"{run.start}:{run.pretrained}", weights=start.origin),
         method=run.method.name,
         config=run.method.dump(),
+        sources=store.method_sources(run.method.dump()),
         deterministic=run.method.deterministic,
         seed=run.seed,
         selection={name: "default" for name in type(run.method).model_fields} | run.selection,

@@ -151,7 +151,12 @@ def code(dump: Any = None) -> dict[str, str]:
     """Torch's minor version, and the SHA-256 of every source file that decides: the core's, and each method's in the dump."""
     found = {name: file_digest(Path(__file__).with_name(f"{name}.py")) for name in DECISIVE}
     found["torch"] = torch.__version__.split("+")[0].rsplit(".", 1)[0]
-    return found | {f"methods/{name}": file_digest(load(name).source) for name in sorted(_method_names(dump))}
+    return found | {f"methods/{name}": sha for name, sha in method_sources(dump).items()}
+
+
+def method_sources(dump: Any) -> dict[str, str]:
+    """SHA-256 of the file of each method in a dump."""
+    return {name: file_digest(load(name).source) for name in sorted(_method_names(dump))}
 
 
 def _method_names(dump: Any) -> set[str]:
