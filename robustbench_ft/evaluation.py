@@ -54,12 +54,13 @@ def evaluate(order: Order, *, as_json: bool = False) -> str:
     scores = score.score([record], suite)
     picture = _picture(scores, out)
     if as_json:
-        return _json({"record": str(out / RECORD), "picture": str(picture), **score.to_json(scores)})
+        return _json({"record": str(out / RECORD), "picture": str(picture) if picture else None, **score.to_json(scores)})
+    own_file = f" --suite {order.suite}" if order.suite.endswith(".toml") else ""
     lines = [
         _shown(scores),
         f"record   {out / RECORD}  ({record.record_hash[:12]}, {time.monotonic() - begun:.0f} s)",
-        f"picture  {picture}",
-        f"next     rbft score {out} --format markdown",
+        f"picture  {picture or 'none: without an OOD mean there is nothing to draw'}",
+        f"next     rbft score {out}{own_file} --format markdown",
     ]
     return "\n".join(lines)
 
@@ -172,7 +173,10 @@ def _set_threads(threads: int, suite: Suite) -> None:
         torch.set_num_threads(threads or 1)
 
 
-def _picture(scores: score.Scores, out: Path) -> Path:
+def _picture(scores: score.Scores, out: Path) -> Path | None:
+    """Draw OOD mean against ID; nothing where the run is partial and has no OOD mean."""
+    if scores.headline.ood_mean is None:
+        return None
     from robustbench_ft import plots
 
     say("drawing the picture")

@@ -178,6 +178,8 @@ def notes(scores: Scores) -> list[str]:
     if scores.missing:
         ood = " no OOD mean, no rank" if set(scores.missing) & {s.name for s in scores.suite.headline_shifts} else ""
         found.append(f"partial: no images of {', '.join(scores.missing)};{ood or ' the rest is complete'}.")
+    if scores.record.unaligned:
+        found.append(f"unaligned: {', '.join(scores.record.unaligned)}: not the official files; scored, never submitted.")
     if scores.baseline is None:
         found.append(f"suite {scores.suite.name} has no baseline line: no effective robustness.")
     for name, line in scores.lines.items():
