@@ -166,7 +166,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, RbftError):
         return _fail(str(error), hint=error.hint, code=error.exit_code)
     text = f"{type(error).__name__}: {error}"
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "free space" in text:
         return _fail(f"the disk is full ({text})", hint="free some space, or --store DIR and --out DIR elsewhere; then again")
     if isinstance(error, MemoryError) or "out of memory" in text.lower():
         return _fail(text.splitlines()[0], hint="a smaller --batch-size, or --set recipe.batch_size=...")

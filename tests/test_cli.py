@@ -147,6 +147,7 @@ def test_rbft_alone_and_with_help_says_what_it_can_do(rbft: Rbft) -> None:
         (PartialError("partial"), 5, ["partial"]),
         (CheckError("stale"), 6, ["stale"]),
         (OSError(errno.ENOSPC, "No space left on device"), 1, ["the disk is full", "--store DIR"]),
+        (OSError("Not enough free space to write 8 bytes"), 1, ["the disk is full", "--store DIR"]),  # numpy's own words
         (MemoryError(), 1, ["smaller --batch-size"]),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), 1, ["out of memory", "smaller --batch-size"]),
         (ValueError("odd"), 1, ["ValueError: odd", "--debug"]),
