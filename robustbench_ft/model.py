@@ -183,7 +183,9 @@ def _load_open_clip(name: str, pretrained: str | None) -> tuple[nn.Module, Prepr
         _check_open_clip_name(name, pretrained, random)
     logging.disable(logging.ERROR)  # the hub's client logs every retry; the error below says it once
     try:
-        clip = open_clip.create_model(name, pretrained=None if random else pretrained, load_weights=not random)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # a random model is the same model every time
+            clip = open_clip.create_model(name, pretrained=None if random else pretrained, load_weights=not random)
     except Exception as error:  # open_clip and its downloaders raise whatever they raise
         raise DataError(
             f"the weights of {name}:{pretrained} could not be loaded: {' '.join(str(error).split())[:240]}",

@@ -194,3 +194,12 @@ def test_the_shipped_start_model_is_part_of_the_package_and_knows_the_mini_suite
         weight, _ = model.matrix()
     assert BUILT_IN["mini-clip"].stat().st_size <= 4_000_000
     assert weight.shape == (20, small.EMBED) and torch.linalg.matrix_rank(weight) == 20
+
+
+def test_a_random_model_of_open_clip_is_the_same_every_time_and_leaves_the_caller_s_state(tiny: Suite) -> None:
+    state = torch.get_rng_state()
+    first, second = (load_start("random:ViT-M-32-alt", tiny) for _ in range(2))
+    assert first.origin == second.origin
+    assert torch.equal(state, torch.get_rng_state())
+    with torch.no_grad():
+        assert first(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)).shape == (1, len(tiny.classes))
