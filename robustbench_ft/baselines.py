@@ -20,7 +20,7 @@ from robustbench_ft.errors import DataError, UnknownName
 from robustbench_ft.files import canonical_json, digest, write_atomic
 from robustbench_ft.records import Counts
 from robustbench_ft.statistics import Floats
-from robustbench_ft.suites import DATA, Suite, Value
+from robustbench_ft.suites import DATA, Suite, Value, fault
 
 BASELINES = DATA / "baselines"
 MIN_R2 = 0.5
@@ -227,6 +227,4 @@ def load(name: str) -> Baseline:
     except OSError as error:
         raise DataError(f"no baseline at {path}", hint="rbft list baselines") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(f"{path}: {field}: {first['msg']}") from error
+        raise DataError(f"{path}: {fault(error)}") from error

@@ -69,10 +69,11 @@ def score_run(path: Path, *, suite: str | None, baseline: str | None, form: str,
     """Score a run folder, a submission's folder or a record file; counts are recomputed where packs are at hand."""
     runs = score.load_run(path)
     of = suites.load(suite or runs[0].suite)
-    if path.is_dir():
+    if path.is_dir() and not runs[0].unaligned and of.file.with_suffix(".key.safetensors").is_file():
         for folder in [path] if (path / RECORD).is_file() else sorted(path.glob("seed-*")):
-            if not runs[0].unaligned and of.file.with_suffix(".key.safetensors").is_file():
-                recount(folder, of)
+            recount(folder, of)
+    else:
+        say("the record's counts are taken as they are: no pack or no answer key to recount them with")
     scores = score.score(runs, of, baselines.load(baseline) if baseline else None)
     if as_json:
         return _json(score.to_json(scores))
@@ -89,14 +90,13 @@ def leaderboard(root: Path, *, check: bool, form: str, as_json: bool) -> str:
     from robustbench_ft import leaderboard as pages
     from robustbench_ft import submission
 
-    if form or (as_json and not check):
+    if check:
+        pages.check(root)
+        return _json({"fresh": True}) if as_json else f"{root / 'leaderboard.md'} is what the submissions give"
+    if form or as_json:
         if not form:
             pages.write(root)
         return pages.export(pages.boards(submission.read_all(root / "submissions")), form or "json")
-    if check:
-        pages.check(root)
-        done = f"{root / 'leaderboard.md'} is what the submissions give"
-        return _json({"fresh": True}) if as_json else done
     return "\n".join(f"wrote {path}" for path in pages.write(root))
 
 

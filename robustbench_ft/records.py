@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 
 from robustbench_ft.errors import DataError
 from robustbench_ft.files import canonical_json, digest, write_atomic
-from robustbench_ft.suites import Value
+from robustbench_ft.suites import Value, fault
 
 SCHEMA = 1
 NOT_HASHED = {"cost", "created", "host"}
@@ -153,6 +153,4 @@ def load(path: Path) -> RunRecord:
     except OSError as error:
         raise DataError(f"no record at {path}", hint="rbft evaluate --method wiseft") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(f"{path}: {field}: {first['msg']}") from error
+        raise DataError(f"{path}: {fault(error)}") from error

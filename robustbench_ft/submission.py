@@ -118,8 +118,7 @@ def _info(path: Path) -> SubmissionInfo:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+        raise DataError(f"{path}: {suites.fault(error)}") from error
 
 
 def _complete(run: RunRecord, folder: Path) -> None:

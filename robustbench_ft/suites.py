@@ -27,6 +27,12 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ignored_types=(cached_property,))
 
 
+def fault(error: ValidationError) -> str:
+    """The first thing that is wrong: ``field: what is wrong with it``."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
+
+
 class DatasetSpec(Value):
     """One split of one data set: what differs between test sets is fields, what differs between formats is a reader."""
 
@@ -139,6 +145,4 @@ def parse(path: Path) -> Suite:
     except (tomllib.TOMLDecodeError, KeyError) as error:
         raise UsageError(f"{path}: {error!r} is wrong or missing in this suite file") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{path}: field {field}: {first['msg']}") from error
+        raise UsageError(f"{path}: field {fault(error)}") from error

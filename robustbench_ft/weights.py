@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustbench_ft.errors import UsageError
 from robustbench_ft.files import digest
-from robustbench_ft.model import Classifier, Derived, Ensemble, Trained
+from robustbench_ft.model import Classifier, Derived, Ensemble
 
 
 def interpolate(start: Classifier, tuned: Classifier, alpha: float) -> Classifier:
@@ -66,6 +66,3 @@ def _one_kind(models: Sequence[Classifier]) -> list[Classifier]:
                 hint="average models of one kind: FLYP with FLYP, FT with FT",
             )
     return [model.frozen_head() if isinstance(model.head, Derived) else model for model in models]
-
-
-__all__ = ["Trained", "average", "interpolate"]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from robustbench_ft.errors import DataError, UnknownName
-from robustbench_ft.seal import TRAINING_SPLITS, require_open
+from robustbench_ft.seal import require_open
 from robustbench_ft.suites import DatasetSpec, Suite
 
 Labels = npt.NDArray[np.int64]
@@ -64,6 +64,3 @@ def open_set(suite: Suite, spec: DatasetSpec, root: Path | None, store: Path) ->
     if found.aligned and spec.digest is not None and found.digest != spec.digest:
         raise DataError(f"{spec.name}: the content is {found.digest[:12]}, expected {spec.digest[:12]}")
     return found
-
-
-__all__ = ["TRAINING_SPLITS", "ImageSet", "Labels", "content_digest", "open_set"]
