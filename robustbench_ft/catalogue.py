@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from robustbench_ft import baselines, method, suites, tables
 from robustbench_ft.errors import UnknownName
+from robustbench_ft.scoring import own_panel
 
 Rows = list[dict[str, Any]]
 
@@ -25,13 +26,16 @@ def methods() -> Rows:
 
 
 def all_suites() -> Rows:
-    """The suites that ship with the package."""
-    found = [suites.load(name) for name in suites.names()]
-    return [
-        {"suite": s.name, "title": s.title, "classes": len(s.classes), "ID test": s.test.name,
-         "shifts": ", ".join(shift.name for shift in s.shifts), "start": s.start}
-        for s in found
-    ]  # fmt: skip
+    """The suites and tracks that ship with the package; published figures can be scored on all of them."""
+    return [_suite_row(suites.panel(name)) for name in suites.panel_names()]
+
+
+def _suite_row(found: suites.Panel | suites.Track) -> dict[str, Any]:
+    about: dict[str, Any] = {"suite": found.name, "title": found.title}
+    if isinstance(found, suites.Track):
+        return about | {"rbft": "score", "ID test": "each", "shifts": ", ".join(spec.name for spec in found.sets)}
+    verbs = "evaluate, score" if isinstance(found, suites.Suite) else "score"
+    return about | {"rbft": verbs, "ID test": found.test.name, "shifts": ", ".join(s.name for s in found.shifts)}
 
 
 def models() -> Rows:
@@ -65,8 +69,9 @@ def show(name: str, *, suite: str, as_json: bool) -> str:
     """A baseline line (``mini@1``), a suite or a method, in full."""
     if "@" in name:
         return _show_baseline(name, as_json=as_json)
-    if name.lower() in suites.names() or name.endswith(".toml"):
-        return _show_suite(name, as_json=as_json)
+    if name.lower() in suites.panel_names() or name.endswith(".toml"):
+        found = suites.panel(name)
+        return _show_suite(found, as_json=as_json) if isinstance(found, suites.Suite) else _show_panel(found, as_json=as_json)
     return _show_method(name, suite=suite, as_json=as_json)
 
 
@@ -85,8 +90,7 @@ def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
     return [(prefix, value)]
 
 
-def _show_suite(name: str, *, as_json: bool) -> str:
-    suite = suites.load(name)
+def _show_suite(suite: suites.Suite, *, as_json: bool) -> str:
     if as_json:
         return suite.model_dump_json(indent=1)
     roles = [("train", suite.train), ("val", suite.val), ("test (ID)", suite.test), *(("shift", s) for s in suite.shifts)]
@@ -96,10 +100,27 @@ def _show_suite(name: str, *, as_json: bool) -> str:
     return "\n".join(head) + "\n" + tabulate(rows, headers=["role", "set", "n", "metric", "in the mean", "digest"])
 
 
+def _show_panel(found: suites.Panel | suites.Track, *, as_json: bool) -> str:
+    """A suite or track that published figures and tables are scored on, and that rbft evaluate does not read."""
+    if as_json:
+        return found.model_dump_json(indent=1)
+    sets = found.sets if isinstance(found, suites.Track) else found.tests
+    rows = [(s.name, s.n, s.metric, "yes" if s.headline else "no", ", ".join(s.aliases)) for s in sets]
+    head = [f"{found.title} (for rbft score: tables and published figures)", ""]
+    if isinstance(found, suites.Panel):
+        head += [f"baseline {found.baseline or f'none: {found.no_baseline}'}", ""]
+    table = tabulate(
+        rows, headers=["set", "n", "metric", "in the mean", "also called"], maxcolwidths=[None, None, None, None, 60]
+    )
+    return "\n".join(head) + "\n" + table
+
+
 def _show_baseline(name: str, *, as_json: bool) -> str:
     baseline = baselines.load(name)
-    suite = suites.load(baseline.suite)
-    return _json(baseline.to_json(suite)) if as_json else tables.baseline_table(baseline, suite)
+    known = [suites.panel(one) for one in suites.panel_names()]
+    panels = [panel for panel in known if isinstance(panel, suites.Panel) and panel.test.name == baseline.id_set]
+    panels = panels or [own_panel(baseline)]
+    return _json(baseline.to_json(panels)) if as_json else tables.baseline_table(baseline, panels)
 
 
 def doctor(*, as_json: bool) -> str:

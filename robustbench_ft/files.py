@@ -10,9 +10,27 @@ from pathlib import Path
 from typing import Any
 
 
+def default_folder() -> Path:
+    """Where finished work and summaries are kept: ``$RBFT_STORE``, else ``rbft`` in the user's cache folder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("RBFT_STORE") or cache / "rbft")
+
+
 def canonical_json(value: Any) -> bytes:
     """JSON with sorted keys, no spaces and no NaN: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def readable_json(value: dict[str, Any], rows: str) -> str:
+    """JSON for review: sorted keys, a line per key, and a line per item of the list ``value[rows]``."""
+    lines = []
+    for key in sorted(value):
+        text = json.dumps(value[key], sort_keys=True, ensure_ascii=False, allow_nan=False)
+        if key == rows:
+            items = (json.dumps(item, sort_keys=True, ensure_ascii=False, allow_nan=False) for item in value[key])
+            text = "[\n  " + ",\n  ".join(items) + "\n ]"
+        lines.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def digest(value: Any) -> str:

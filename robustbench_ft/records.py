@@ -6,6 +6,8 @@ Right of the cut: no torch.
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,13 @@ from robustbench_ft.suites import Value, fault
 
 SCHEMA = 1
 NOT_HASHED = {"cost", "created", "host"}
+
+
+def known_schema(value: int) -> int:
+    """Refuse the schema of a later version."""
+    if value > SCHEMA:
+        raise ValueError(f"schema {value} is later than this rbft reads ({SCHEMA}); upgrade robustbench-ft")
+    return value
 
 
 class Counts(Value):
@@ -35,6 +44,41 @@ class Counts(Value):
     def accuracy(self) -> float:
         """Share of right answers, in [0, 1]."""
         return self.k / self.n
+
+    @property
+    def half(self) -> float:
+        """Half a unit of the last digit: none was rounded away."""
+        return 0.0
+
+
+class Figure(Value):
+    """An accuracy as somebody printed it: a fraction with as many decimals as were given."""
+
+    value: Decimal = Field(ge=0, le=1)
+    n: int | None = Field(default=None, ge=1)
+    """Examples; None where they are not known, or where the metric is no share of right answers: no interval then."""
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _digits_kept(cls, value: Any) -> Any:
+        if isinstance(value, float):
+            raise ValueError('a number loses its last zeros; write it as text, for example "0.70"')
+        return value
+
+    @property
+    def accuracy(self) -> float:
+        """In [0, 1]."""
+        return float(self.value)
+
+    @property
+    def half(self) -> float:
+        """Half a unit of the last digit."""
+        exponent = self.value.as_tuple().exponent
+        return 0.5 * 10.0**exponent if isinstance(exponent, int) else math.nan
+
+
+Accuracy = Counts | Figure
+"""What a score is computed from: ``accuracy``, ``n`` and ``half``."""
 
 
 class StartRef(Value):
@@ -108,12 +152,7 @@ class RunRecord(Value):
     created: str
     host: str
 
-    @field_validator("schema_version")
-    @classmethod
-    def _known_schema(cls, value: int) -> int:
-        if value > SCHEMA:
-            raise ValueError(f"schema {value} is later than this rbft reads ({SCHEMA}); upgrade robustbench-ft")
-        return value
+    _known_schema = field_validator("schema_version")(known_schema)
 
     @model_validator(mode="after")
     def _one_headline_and_names_once(self) -> RunRecord:
@@ -144,6 +183,57 @@ class RunRecord(Value):
 
         value = json.loads(canonical_json(self.model_dump(mode="json", by_alias=True)))
         write_atomic(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+class PublishedRecord(Value):
+    """One row of a paper's or a repository's table: a model, and its figures."""
+
+    suite: str
+    """The suite or track (``rbft list suites``) whose test sets ``values`` names."""
+    table: str
+    """Where in the source, for example ``Table 5``."""
+    start: str
+    """Start model, for example ``ViT-B/16``."""
+    method: str
+    """As on the command line where rbft has it: ``zeroshot``, ``wiseft``; else the source's word in lower case."""
+    variant: str = ""
+    """What tells it from the source's other rows of this method, for example ``over lp``."""
+    alpha: float | None = Field(default=None, ge=0, le=1)
+    curve: bool = False
+    """A point of an alpha curve that is drawn and not listed."""
+    provenance: Literal["own", "rerun", "repository", "quoted", "user"]
+    """Who ran it: the method's authors, authors of another paper, its code repository; or it is quoted from elsewhere."""
+    selection: dict[str, str] = {}
+    """Per hyperparameter, the rule that chose it: default, id_val, oracle or unstated."""
+    values: dict[str, Figure] = Field(min_length=1)
+    """Per test set of the suite."""
+    note: str = ""
+
+
+class Publication(Value):
+    """Published figures of one source: ``submissions/<name>/published.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    kind: Literal["published"] = "published"
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    source: str
+    """Citation or repository with its commit."""
+    short: str
+    """Its name in tables, for example ``WiSE-FT``."""
+    records: tuple[PublishedRecord, ...]
+
+    _known_schema = field_validator("schema_version")(known_schema)
+
+
+def load_publication(path: Path) -> Publication:
+    """Read one file of published figures; DataError names the file, the record and the field."""
+    try:
+        return Publication.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"no published figures at {path}") from error
+    except ValidationError as error:
+        raise DataError(f"{path}: {fault(error)}") from error
 
 
 def load(path: Path) -> RunRecord:

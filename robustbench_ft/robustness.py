@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from robustbench_ft.baselines import Axis, BaselineLine, bounded, clamp, transform
-from robustbench_ft.records import Counts
+from robustbench_ft.lines import Axis, BaselineLine, bounded, clamp, shared, transform
+from robustbench_ft.records import Accuracy
 from robustbench_ft.statistics import Interval, seed_noise, t_interval
 
 MAX_BEYOND = 0.005
@@ -17,11 +15,23 @@ MAX_BEYOND = 0.005
 
 
 class Measured(NamedTuple):
-    """One shift of one row: its line, and the row's counts per seed on the line's ID axis and on the shift."""
+    """One shift of one row: its line, and the row's accuracies per seed on the line's ID axis and on the shift."""
 
     line: BaselineLine
-    id: Sequence[Counts]
-    ood: Sequence[Counts]
+    id: Sequence[Accuracy]
+    ood: Sequence[Accuracy]
+
+
+class Sensitivity(NamedTuple):
+    """Lowest and highest value over logit, probit and linear axes and over both ID axes."""
+
+    low: float
+    high: float
+
+    @property
+    def changes_sign(self) -> bool:
+        """Whether "above the line" or "below the line" depends on the choice of axes."""
+        return self.low < 0 < self.high
 
 
 class Rho(NamedTuple):
@@ -35,6 +45,9 @@ class Rho(NamedTuple):
     id: float
     """ID accuracy on that axis."""
     extrapolated: bool
+    unusable: str = ""
+    """Why the line says nothing here; empty where it is usable."""
+    sensitivity: Sensitivity | None = None
 
 
 def effective_robustness(shift: Measured) -> Rho:
@@ -42,10 +55,16 @@ def effective_robustness(shift: Measured) -> Rho:
     value, low, high = mean_effective_robustness([shift])
     x, p = _position(shift)
     line, scale = shift.line, transform(shift.line.scale)
-    q = _mean(bounded(counts, line.scale) for counts in shift.ood)
-    z = (scale.forward(q) - line.intercept - line.slope * x) / line.prediction_sd(x) if line.s > 0 else math.inf
+    q = _mean([bounded(counts, line.scale) for counts in shift.ood])
+    above = scale.forward(q) - line.intercept - line.slope * x
+    z = above / line.prediction_sd(x) if line.s > 0 else math.copysign(math.inf, above) if above else 0.0
     beyond = max(line.id_range[0] - p, p - line.id_range[1])
-    return Rho(value, low, high, z, line.axis, p, beyond > MAX_BEYOND)
+    return Rho(value, low, high, z, line.axis, p, beyond > MAX_BEYOND, line.unusable)
+
+
+def plain_value(shifts: Sequence[Measured]) -> float:
+    """Mean over seeds and shifts of rho, without an interval."""
+    return _mean([rho for shift in shifts for rho in _rho_per_seed(shift)])
 
 
 def mean_effective_robustness(shifts: Sequence[Measured]) -> Interval:
@@ -55,24 +74,33 @@ def mean_effective_robustness(shifts: Sequence[Measured]) -> Interval:
     by all shifts (exact on the full axis; the cautious side on class-matched axes, which overlap). Lines fitted to the
     same reference models share their errors: a model's residuals on two shifts have the covariance seen in the pool,
     different models are independent. That the reference models saw the same test images is left out.
-    Seed noise comes from the per-seed means themselves.
+    Seed noise comes from the per-seed means themselves. Rounding of printed figures widens it, ends added up.
     """
-    per_seed = np.mean([_rho_per_seed(shift) for shift in shifts], axis=0)
-    slopes, places, id_sd, ood = [], [], 0.0, 0.0
+    per_seed = [_mean(rhos) for rhos in zip(*map(_rho_per_seed, shifts), strict=True)]
+    slopes, places, id_sd, ood, rounding = [], [], 0.0, 0.0, 0.0
     for shift in shifts:
-        scale, n = transform(shift.line.scale), shift.ood[0].n
+        scale = transform(shift.line.scale)
         x, p = _position(shift)
-        p = clamp(p, shift.id[0].n)
         share = scale.slope(shift.line.intercept + shift.line.slope * x) / len(shifts)
-        id_sd += share * shift.line.slope / scale.slope(x) * math.sqrt(p * (1 - p) / shift.id[0].n)
-        q = clamp(_mean(counts.accuracy for counts in shift.ood), n)
-        ood += q * (1 - q) / n / len(shifts) ** 2
+        steep = share * shift.line.slope / scale.slope(x)
+        id_sd += steep * math.sqrt(_variance(p, shift.id[0].n))
+        ood += _variance(_mean([counts.accuracy for counts in shift.ood]), shift.ood[0].n) / len(shifts) ** 2
+        rounding += abs(steep) * shift.id[0].half + shift.ood[0].half / len(shifts)
         slopes.append(share)
         places.append(x)
     line = _shared_line_variance([shift.line for shift in shifts], slopes, places)
     df = min(shift.line.m for shift in shifts) - 2
-    parts = [(line, df), (id_sd**2, math.inf), (ood, math.inf), seed_noise(per_seed.tolist())]
-    return t_interval(float(per_seed.mean()), parts)
+    parts = [(line, df), (id_sd**2, math.inf), (ood, math.inf), seed_noise(per_seed)]
+    value, low, high = t_interval(_mean(per_seed), parts)
+    return Interval(value, low - rounding, high + rounding)
+
+
+def _variance(p: float, n: int | None) -> float:
+    """Of an accuracy on ``n`` images; NaN where n is not known."""
+    if n is None:
+        return math.nan
+    p = clamp(p, n)
+    return p * (1 - p) / n
 
 
 def ordinary(lines: Sequence[BaselineLine], id_accuracy: float) -> Interval:
@@ -95,16 +123,13 @@ def _shared_line_variance(
     ``new_model``: of a new ordinary model's distance to that sum; one line gives s^2 (1 + 1/m + (x - mean)^2 / Sxx).
     """
     total = 0.0
-    for a, share_a, x_a in zip(lines, shares, places, strict=True):
-        for b, share_b, x_b in zip(lines, shares, places, strict=True):
-            at = {name: index for index, name in enumerate(b.names)}
-            pairs = [(i, at[name]) for i, name in enumerate(a.names) if name in at]
-            if len(pairs) < 3:
-                continue
-            i, j = (np.array(side) for side in zip(*pairs, strict=True))
-            covariance = float((a.residuals[i] * b.residuals[j]).sum()) / (len(pairs) - 2)
-            line_error = float((a.weights(x_a)[i] * b.weights(x_b)[j]).sum())
-            total += share_a * share_b * covariance * (line_error + new_model)
+    terms = [(line, share, (x - line.mean_x) / line.sxx) for line, share, x in zip(lines, shares, places, strict=True)]
+    for a, share_a, t_a in terms:
+        for b, share_b, t_b in terms:
+            if common := shared(a, b):
+                one, of_a, of_b, of_both = common.share
+                line_error = one + of_a * t_a + of_b * t_b + of_both * t_a * t_b
+                total += share_a * share_b * common.covariance * (line_error + new_model)
     return max(total, 0.0)
 
 
@@ -115,9 +140,9 @@ def _rho_per_seed(shift: Measured) -> list[float]:
 
 def _position(shift: Measured) -> tuple[float, float]:
     """The row's place on the line's ID axis: (axis value, accuracy)."""
-    p = _mean(bounded(counts, shift.line.scale) for counts in shift.id)
-    return transform(shift.line.scale).forward(p), _mean(counts.accuracy for counts in shift.id)
+    p = _mean([bounded(counts, shift.line.scale) for counts in shift.id])
+    return transform(shift.line.scale).forward(p), _mean([counts.accuracy for counts in shift.id])
 
 
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -19,6 +19,11 @@ ALPHA = 0.05
 MIN_SEEDS = 3
 """Rows with fewer seeds say too little about seed noise to enter the pooled estimate (DESIGN 7.4)."""
 
+FEW = 25
+"""Images that only one of two models got right, up to which McNemar's test is exact."""
+MANY = 10**9
+"""More images than anybody will collect."""
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -41,15 +46,18 @@ NO_NOISE = Noise(0.0, math.inf)
 
 
 class Term(NamedTuple):
-    """``weight`` times an accuracy ``p`` measured on ``n`` images."""
+    """``weight`` times an accuracy ``p`` measured on ``n`` images and printed to plus or minus ``half``."""
 
     weight: float
     p: float
-    n: int
+    n: int | None
+    half: float = 0.0
 
 
-def wilson(p: float, n: int) -> Interval:
-    """Wilson's 95% score interval of an accuracy ``p`` on ``n`` images (Wilson, 1927)."""
+def wilson(p: float, n: int | None) -> Interval:
+    """Wilson's 95% score interval of an accuracy ``p`` on ``n`` images (Wilson, 1927); NaN ends where n is not known."""
+    if n is None:
+        return Interval(p, math.nan, math.nan)
     scale = 1 + Z95**2 / n
     centre = (p + Z95**2 / (2 * n)) / scale
     half = Z95 / scale * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
@@ -98,15 +106,17 @@ def linear(terms: Sequence[Term], noise: Noise = NO_NOISE) -> Interval:
     Image errors are combined from each accuracy's Wilson limits by MOVER (Zou and Donner, 2008): one term gives
     Wilson's interval, two with weights 1 and -1 Newcombe's for a difference. Accuracies that share images (a
     difference to the start model) are treated as independent, which makes the interval wider than it need be.
+    Printed figures widen it by half a unit of their last digits (DESIGN 6).
     """
     below = above = 0.0
-    for weight, p, n in terms:
+    for weight, p, n, _ in terms:
         _, low, high = wilson(p, n)
         ends = sorted((weight * (low - p), weight * (high - p)))
         below += ends[0] ** 2
         above += ends[1] ** 2
-    value = sum(weight * p for weight, p, _ in terms)
-    return Interval(value, value - _reach(below, noise), value + _reach(above, noise))
+    value = sum(term.weight * term.p for term in terms)
+    rounding = sum(abs(term.weight) * term.half for term in terms)
+    return Interval(value, value - _reach(below, noise) - rounding, value + _reach(above, noise) + rounding)
 
 
 def _reach(squared: float, noise: Noise) -> float:
@@ -146,10 +156,22 @@ def paired_variance(a: Mapping[str, Floats], b: Mapping[str, Floats], weights: M
 
 def difference_pvalue(difference: float, image_variance: float, seed: Noise) -> float:
     """Two-sided p-value of a difference of two rows with variance V_img + V_seed (DESIGN 7.4)."""
-    total, df = satterthwaite([(image_variance, math.inf), seed])
-    if total == 0:
-        return float(difference == 0)
-    return t_pvalue(difference / math.sqrt(total), df)
+    values, images, seeds = (np.array([value], np.float64) for value in (difference, image_variance, seed.variance))
+    return float(difference_pvalues(values, images, seeds, seed.df)[0])
+
+
+def difference_pvalues(differences: Floats, image_variances: Floats, seed_variances: Floats, df: float) -> Floats:
+    """``difference_pvalue`` for arrays of one shape; ``df``: degrees of freedom of the seed variances."""
+    from scipy.special import ndtr, stdtr
+
+    total = image_variances + seed_variances
+    found: Floats = (differences == 0).astype(np.float64)
+    sure = total > 0
+    t, total, spread = np.abs(differences[sure]) / np.sqrt(total[sure]), total[sure], seed_variances[sure] ** 2 / df
+    normal = spread == 0
+    both = np.divide(total**2, spread, out=np.ones_like(total), where=~normal)
+    found[sure] = 2 * np.where(normal, ndtr(-t), stdtr(both, -t))
+    return found
 
 
 def rank_ranges(differences: Floats, pvalues: Floats) -> list[tuple[int, int]]:
@@ -157,13 +179,13 @@ def rank_ranges(differences: Floats, pvalues: Floats) -> list[tuple[int, int]]:
 
     ``differences`` and ``pvalues``: [R, R], row minus column. Significant: 5% after Holm over the row's comparisons.
     """
-    ranges = []
-    for row in range(len(differences)):
-        others = [j for j in range(len(differences)) if j != row]
-        adjusted = holm([float(pvalues[row, j]) for j in others])
-        better = sum(p <= ALPHA and differences[row, j] < 0 for p, j in zip(adjusted, others, strict=True))
-        worse = sum(p <= ALPHA and differences[row, j] > 0 for p, j in zip(adjusted, others, strict=True))
-        ranges.append((1 + int(better), len(differences) - int(worse)))
+    ranges, rows = [], len(differences)
+    for row in range(rows):
+        order = np.argsort(np.delete(pvalues[row], row), kind="stable")
+        ordered, signs = (np.delete(values[row], row)[order] for values in (pvalues, differences))
+        beyond = ordered * np.arange(rows - 1, 0, -1) > ALPHA
+        found = int(np.argmax(beyond)) if beyond.any() else rows - 1
+        ranges.append((1 + int((signs[:found] < 0).sum()), rows - int((signs[:found] > 0).sum())))
     return ranges
 
 
@@ -174,3 +196,39 @@ def smallest_gap(image_variance: float, seed: Noise, power: float = 0.8) -> floa
     """
     total, df = satterthwaite([(image_variance, math.inf), seed])
     return (t_quantile(df) + t_quantile(df, power)) * math.sqrt(total)
+
+
+def images_needed(gap: float, image_variance: float, seed: Noise, power: float = 0.8) -> int | None:
+    """Images at which ``smallest_gap`` is down to ``gap``; None where seed noise alone is too much for it.
+
+    ``image_variance``: of one image, so that n images have ``image_variance / n``.
+    """
+
+    def enough(n: int) -> bool:
+        return smallest_gap(image_variance / n, seed, power) <= gap
+
+    high = 1
+    while not enough(high):
+        if high > MANY:
+            return None
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Two-sided p-value for two trained models on the same images (McNemar, 1947).
+
+    ``only_a``, ``only_b``: images that one of them alone got right. Exact binomial on up to ``FEW`` of these; mid-p
+    above, where the exact test is more cautious than it need be (Fagerland, Lydersen and Laake, 2013).
+    """
+    from scipy.special import bdtr
+
+    least, n = min(only_a, only_b), only_a + only_b
+    tail = float(bdtr(least, n, 0.5))
+    if n > FEW:
+        tail = (tail + (float(bdtr(least - 1, n, 0.5)) if least else 0.0)) / 2
+    return min(1.0, 2 * tail)

@@ -12,13 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from robustbench_ft.errors import UnknownName, UsageError
 from robustbench_ft.files import digest
 
 DATA = Path(__file__).parent / "data"
 Groups = tuple[tuple[int, ...], ...]
+Metric = Literal["top1", "pm", "macro-f1", "worst-region"]
+"""``pm``: anchors whose every reviewed neighbour is right too, of all anchors."""
 
 
 class Value(BaseModel):
@@ -33,27 +35,45 @@ def fault(error: ValidationError) -> str:
     return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
 
 
-class DatasetSpec(Value):
-    """One split of one data set: what differs between test sets is fields, what differs between formats is a reader."""
+class TestSet(Value):
+    """What a score needs to know of a test set: all that is known of one that is only met in published figures."""
+
+    __test__ = False
 
     name: str
     """Name in tables and packs, for example ``mini-sketch``."""
+    n: int | None = None
+    """Number of examples when complete; anchors of the video sets; None: nobody says."""
+    metric: Metric = "top1"
+    headline: bool = True
+    """Whether it counts in the OOD mean."""
+    subset: int | None = None
+    """Number of classes of a set that has not all of the suite's: only such a set has a class-matched ID axis."""
+    aliases: tuple[str, ...] = ()
+    """Other names that tables give it; matched like the name, without regard to case, dashes and dots."""
+
+    @property
+    def binomial(self) -> bool:
+        """Whether the value is a share of ``n`` right answers, so that it has an interval without predictions."""
+        return self.metric in ("top1", "pm")
+
+
+class DatasetSpec(TestSet):
+    """One split of one data set: what differs between test sets is fields, what differs between formats is a reader."""
+
+    n: int
+    """Number of examples when complete."""
     format: str
     """The reader: a module of ``robustbench_ft.datasets``."""
     path: str
     """Where it lies: a folder under the data root (``--data``), or what the reader generates it from."""
     split: str
-    n: int
-    """Number of examples when complete."""
     digest: str | None = None
     """SHA-256 of ids, labels and, for generated sets, pixels (``datasets.content_digest``); None: not known."""
-    metric: Literal["top1"] = "top1"
     head: Literal["suite"] = "suite"
     """Which head reads it: the suite's."""
     class_groups: Groups | None = None
     """For each class of the set, the suite's classes that count for it (max over them); None: the suite's own classes."""
-    headline: bool = True
-    """Whether it counts in the OOD mean."""
     keep: str | None = None
     """File beside the suite's with one index a line: the members of the split that belong to this set."""
     checksums: tuple[tuple[str, str], ...] = ()
@@ -62,19 +82,51 @@ class DatasetSpec(Value):
     licence: str = ""
     superseded_by: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _subset_from_groups(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {"subset": len(values["class_groups"])} | values if values.get("class_groups") else values
 
-class Suite(Value):
-    """One ID data set (train, val, test), any number of shifts, and the words that name its classes."""
+
+class Panel(Value):
+    """What a score needs to know of a suite: the ID test set, the shifts and the baseline."""
 
     name: str
-    version: int = 1
     title: str
+    baseline: str | None = None
+    """The baseline that effective robustness is measured against: ``mini@1``, or a .json file, relative to the suite's."""
+    no_baseline: str = ""
+    """Why there is none, and what to do."""
+    test: TestSet
+    shifts: tuple[TestSet, ...] = ()
+
+    @property
+    def tests(self) -> tuple[TestSet, ...]:
+        """Every set that is scored: the ID test set, then the shifts."""
+        return (self.test, *self.shifts)
+
+    @property
+    def headline_shifts(self) -> tuple[TestSet, ...]:
+        """The shifts of the OOD mean."""
+        return tuple(spec for spec in self.shifts if spec.headline)
+
+
+class Track(Value):
+    """Data sets that are reported together with the mean over them: each is one suite's ID test set."""
+
+    name: str
+    title: str
+    sets: tuple[TestSet, ...]
+
+
+class Suite(Panel):
+    """One ID data set (train, val, test), any number of shifts, and the words that name its classes."""
+
+    version: int = 1
     classes: tuple[str, ...]
     templates: tuple[str, ...]
     start: str
     """Name of the start model that ``evaluate`` takes when none is given."""
-    baseline: str | None = None
-    """The baseline that effective robustness is measured against: ``mini@1``, or a .json file, relative to the suite's."""
     recipes: str
     """Key of the recipe table (``robustbench_ft/data/recipes.toml``) that gives methods their defaults here."""
     preprocessing: str = "start-eval@1"
@@ -89,11 +141,6 @@ class Suite(Value):
     def tests(self) -> tuple[DatasetSpec, ...]:
         """Every set that is scored: the ID test set, then the shifts."""
         return (self.test, *self.shifts)
-
-    @property
-    def headline_shifts(self) -> tuple[DatasetSpec, ...]:
-        """The shifts of the OOD mean."""
-        return tuple(spec for spec in self.shifts if spec.headline)
 
     def groupings(self, spec: DatasetSpec) -> Iterator[tuple[str, Groups | None]]:
         """The groupings that ``spec``'s predictions are kept under: its own; for the ID test set, every shift's too."""
@@ -127,8 +174,28 @@ def load(name: str) -> Suite:
     if not path.is_file():
         if name.endswith(".toml"):
             raise UsageError(f"no suite file at {name}", hint="rbft list suites")
+        if name.lower() in panel_names():
+            raise UsageError(
+                f"suite {name} is known for rbft score alone: rbft does not read its images", hint="rbft list suites"
+            )
         raise UnknownName("suite", name, names(), hint="a suite of your own: --suite path/to/suite.toml")
     return parse(path)
+
+
+def panel_names() -> list[str]:
+    """The suites that can be scored: those that can be evaluated, and those that published figures are about."""
+    return sorted({*names(), *(path.stem for path in (DATA / "panels").glob("*.toml"))})
+
+
+def panel(name: str) -> Panel | Track:
+    """What a score needs to know of the suite of that name, or file; of a track, its sets."""
+    path = DATA / "panels" / f"{name.lower()}.toml"
+    if name.endswith(".toml") or name.lower() in names():
+        return load(name)
+    if not path.is_file():
+        raise UnknownName("suite", name, panel_names(), hint="a suite of your own: --suite path/to/suite.toml")
+    table = tomllib.loads(path.read_text())
+    return Track.model_validate(table) if "sets" in table else Panel.model_validate(table)
 
 
 def parse(path: Path) -> Suite:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from robustbench_ft import score, suites
-from robustbench_ft.score import Row, Scores
+from robustbench_ft import score, suites, yardstick
+from robustbench_ft.rows import Row
+from robustbench_ft.score import RunScores
 
 ORDER = ("zeroshot", "lp", "ft", "lpft", "l2sp", "flyp", "wiseft", "uniform-soup", "greedy-soup", "ensemble")
 
@@ -26,30 +27,32 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     given = parser.parse_args()
     suite = suites.load(given.suite)
-    found = {name: score.score(score.load_run(given.runs / f"{suite.name}-{name}"), suite) for name in ORDER}
+    by = yardstick.of(suite)
+    found = {name: score.score(score.load_run(given.runs / f"{suite.name}-{name}"), by) for name in ORDER}
     print(methods_table(found))
     print()
     print(curve_table(found["wiseft"]))
 
 
-def methods_table(found: dict[str, Scores]) -> str:
+def methods_table(found: dict[str, RunScores]) -> str:
     """One row a method's headline, in percent."""
     rows = []
     for name, scores in found.items():
         row = scores.headline
-        shifts = {spec.name: percent(row.scores[spec.name].value) for spec in scores.suite.shifts}
+        assert row.id is not None
+        shifts = {spec.name: percent(row.scores[spec.name].value) for spec in scores.panel.shifts}
         effective = percent(row.effective_mean.value, sign=True) if row.effective_mean else ""
         rows.append({"method": name, "ID": percent(row.id.value), **shifts, "OOD mean": ood(row), "eff. rob.": effective})
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
-def curve_table(scores: Scores) -> str:
+def curve_table(scores: RunScores) -> str:
     """Per alpha: ID, OOD mean, OOD mean above the chord from the start to alpha 1, and the share of the ID gain."""
     rows = {row.alpha: row for row in scores.rows if row.alpha is not None}
     start, tuned = rows[0.0], rows[1.0]
     table = []
     for alpha, row in sorted(rows.items()):
-        assert row.ood_mean is not None and start.ood_mean is not None and tuned.ood_mean is not None
+        assert row.ood_mean and start.ood_mean and tuned.ood_mean and row.id and start.id and tuned.id
         share = (row.id.value - start.id.value) / (tuned.id.value - start.id.value)
         chord = start.ood_mean.value + share * (tuned.ood_mean.value - start.ood_mean.value)
         above, gained = percent(row.ood_mean.value - chord, sign=True), row.ood_mean.value - start.ood_mean.value

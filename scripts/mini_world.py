@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from robustbench_ft import packs, suites
+from robustbench_ft import packs, suites, tables
 from robustbench_ft.baselines import Baseline
 from robustbench_ft.baselines import Reference as PoolModel
 from robustbench_ft.datasets import ImageSet, open_set
@@ -150,8 +150,7 @@ def make_baseline(suite: Suite, file: Path, store: Path) -> None:
         models=tuple(models),
     )
     baseline.save(file)
-    for shift, line in baseline.lines(suite).items():
-        print(f"{shift:16} slope {line.slope:.2f}  intercept {line.intercept:.2f}  R2 {line.r2:.3f}  {line.unusable or ''}")
+    print(tables.baseline_table(baseline, [suite]))
 
 
 if __name__ == "__main__":

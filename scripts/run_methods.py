@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from robustbench_ft import records, run, score, store, suites, tables
+from robustbench_ft import records, run, score, store, suites, tables, yardstick
 from robustbench_ft.files import write_atomic
 from robustbench_ft.method import configure, names
 from robustbench_ft.metrics import RECORD
@@ -57,7 +57,8 @@ def main() -> None:
             print(f"{name} seed {seed}: {records.load(out / RECORD).headline.counts}", flush=True)
     for name in given.methods:
         folder = given.out / f"{suite.name}-{name.replace('_', '-')}"
-        print(tables.render(score.score(score.load_run(folder), suite), "table"), flush=True)
+        scores = score.score(score.load_run(folder), yardstick.of(suite))
+        print(tables.render(scores, "table", tables.title(scores)), flush=True)
 
 
 def about(name: str) -> str:

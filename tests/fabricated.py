@@ -9,10 +9,10 @@ import numpy as np
 from robustbench_ft import packs, suites
 from robustbench_ft.baselines import Baseline, Reference
 from robustbench_ft.files import file_digest, write_atomic
-from robustbench_ft.metrics import counts_of, score
+from robustbench_ft.metrics import counts_of, grouped_labels, score
 from robustbench_ft.packs import Pack
-from robustbench_ft.records import Cost, Counts, Numerics, Point, RunRecord, StartRef
-from robustbench_ft.suites import Suite
+from robustbench_ft.records import Accuracy, Cost, Counts, Figure, Numerics, Point, RunRecord, StartRef
+from robustbench_ft.suites import Panel, Suite, TestSet
 
 SETS = ("toy-test", "toy-v2", "toy-sketch", "toy-rendition", "toy-objectnet", "toy-a")
 CLASSES = 20
@@ -91,6 +91,9 @@ def make_pack(suite: Suite, accuracies: tuple[float, ...], seed: int = 0, share:
         luck = np.argsort(np.argsort(share**0.5 * image + (1 - share) ** 0.5 * noise)) / len(labels)
         wrong = (labels + 1) % max(2, len(spec.class_groups or range(CLASSES)))
         answers[f"{spec.name}/own"] = np.where(luck < accuracy, labels, wrong).astype(np.uint16)
+        for grouping, groups in list(suite.groupings(spec))[1:]:
+            group = np.maximum(grouped_labels(labels, groups), 0)
+            answers[f"{spec.name}/{grouping}"] = np.where(luck < accuracy, group, group ^ 1).astype(np.uint16)
     return Pack(suite.protocol, {spec.name: key.digests[spec.name] for spec in suite.tests}, answers)
 
 
@@ -160,7 +163,7 @@ LINES = {
 }
 
 
-def make_baseline(suite: Suite, m: int = 14, n: int = 2000, *, noise: float = 0.06, **fields: object) -> Baseline:
+def make_baseline(suite: Panel, m: int = 14, n: int = 2000, *, noise: float = 0.06, **fields: object) -> Baseline:
     """A pool of ``m`` models along planted lines (``LINES``: slope, intercept), ID accuracy 0.4 to 0.85."""
     generator = np.random.default_rng(3)
     models = []
@@ -173,7 +176,7 @@ def make_baseline(suite: Suite, m: int = 14, n: int = 2000, *, noise: float = 0.
     values = {
         "id": "toy@1",
         "suite": suite.name,
-        "protocol": suite.protocol,
+        "protocol": suite.protocol if isinstance(suite, Suite) else None,
         "id_set": SETS[0],
         "classes": CLASSES,
         "source": "made up",
@@ -187,3 +190,46 @@ def mix(alpha: float) -> tuple[float, ...]:
     start, middle, end = (np.array(values) for values in (START, WISE, FT))
     bump = middle - (start + end) / 2
     return tuple(((1 - alpha) * start + alpha * end + 4 * alpha * (1 - alpha) * bump).tolist())
+
+
+def counts(ks: tuple[int, ...], n: int = 100) -> dict[str, Counts]:
+    """``k`` of ``n`` on each test set, in the order of ``SETS``."""
+    return {f"{name}/own": Counts(k=k, n=n) for name, k in zip(SETS, ks, strict=False)}
+
+
+def printed(values: dict[str, str], n: int | None = None) -> dict[str, Accuracy]:
+    """Figures as a paper prints them, per test set or ``<ID test set>/<shift>``."""
+    return {name if "/" in name else f"{name}/own": Figure(value=value, n=n) for name, value in values.items()}
+
+
+def unusable_sketch(suite: Panel) -> Baseline:
+    """A pool whose models all answer 5% of the sketches, which is chance."""
+    baseline = make_baseline(suite)
+    models = tuple(
+        m.model_copy(update={"counts": m.counts | {"toy-sketch": Counts(k=100 + i % 2, n=2000)}})
+        for i, m in enumerate(baseline.models)
+    )
+    return baseline.model_copy(update={"models": models})
+
+
+MATCHED = ("toy-rendition", "toy-a")
+"""Shifts of ``make_panel`` that have 15 of the 20 classes."""
+
+
+def make_panel(**fields: object) -> Panel:
+    """The toy suite as published figures know it."""
+    shifts = tuple(TestSet(name=name, n=2000, subset=15 if name in MATCHED else None) for name in SETS[1:])
+    values = {"name": "toy", "title": "A made-up suite", "test": TestSet(name=SETS[0], n=2000), "shifts": shifts}
+    return Panel.model_validate(values | fields)
+
+
+def make_matched(panel: Panel, **fields: object) -> Baseline:
+    """``make_baseline`` with ID accuracies on the classes of ``MATCHED``: higher by about half a logit, with some luck."""
+    generator, models = np.random.default_rng(8), []
+    baseline = make_baseline(panel, **{"protocol": None} | fields)  # type: ignore[arg-type]
+    for model in baseline.models:
+        p = model.counts[SETS[0]].accuracy
+        x = np.log(p / (1 - p)) + 0.5 + 0.1 * generator.standard_normal(len(MATCHED))
+        ks = {f"{SETS[0]}/{name}": Counts(k=round(1500 / (1 + np.exp(-at))), n=1500) for name, at in zip(MATCHED, x, strict=True)}
+        models.append(model.model_copy(update={"counts": model.counts | ks}))
+    return baseline.model_copy(update={"models": tuple(models)})

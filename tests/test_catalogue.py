@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fabricated import SETS, make_matched, make_panel
 
 from robustbench_ft import baselines, catalogue, method, suites
 from robustbench_ft.errors import UnknownName
@@ -13,7 +14,8 @@ from robustbench_ft.suites import Suite
 def test_listings_name_everything_that_can_be_named() -> None:
     found = {what: json.loads(catalogue.listing(what, as_json=True)) for what in ("methods", "suites", "baselines")}
     assert [row["method"] for row in found["methods"]] == method.names()
-    assert [row["suite"] for row in found["suites"]] == suites.names()
+    assert [row["suite"] for row in found["suites"]] == suites.panel_names()
+    assert {row["suite"] for row in found["suites"] if "evaluate" in row["rbft"]} == set(suites.names())
     assert [row["baseline"] for row in found["baselines"]] == baselines.names()
     for what, rows in found.items():
         text = catalogue.listing(what, as_json=False)
@@ -54,6 +56,40 @@ def test_a_suite_is_shown_with_its_sets(tiny: Suite) -> None:
         assert spec.name in text and (spec.digest or "")[:12] in text
     assert tiny.protocol[:12] in text
     assert json.loads(catalogue.show(str(tiny.file), suite="mini", as_json=True))["name"] == "tiny"
+
+
+@pytest.mark.parametrize("name", ["imagenet", "video", "fmow", "transfer"])
+def test_what_can_only_be_scored_is_shown_with_its_sets(name: str) -> None:
+    text, panel = catalogue.show(name, suite="mini", as_json=False), suites.panel(name)
+    specs = panel.sets if isinstance(panel, suites.Track) else panel.tests
+    lines = {line.split()[0]: line.split() for line in text.splitlines() if line}
+    for spec in specs:
+        assert lines[spec.name][1:3] == [str(spec.n), spec.metric]
+    assert panel.title in text and json.loads(catalogue.show(name, suite="mini", as_json=True))["name"] == name
+
+
+def test_a_baseline_is_shown_with_every_line() -> None:
+    text = catalogue.show("imagenet-testbed@1", suite="mini", as_json=False)
+    document = json.loads(catalogue.show("imagenet-testbed@1", suite="mini", as_json=True))
+    baseline = baselines.load("imagenet-testbed@1")
+    assert (document["models"], document["hash"]) == (85, baseline.hash) and baseline.hash in text
+    named = {name for panel in map(suites.panel, ("imagenet", "video")) for name in baseline.lines(panel)}  # type: ignore[arg-type]
+    assert set(document["lines"]) == named and len(named) == 12
+    for name, axes in document["lines"].items():
+        shown = [line.split() for line in text.splitlines() if line.startswith(f"{name} ")]
+        pieces = [(axis, piece) for axis, line in axes.items() for piece in line["pieces"]]
+        told = [[axis, str(piece["m"]), f"{piece['slope']:.3f}", f"{piece['intercept']:.3f}"] for axis, piece in pieces]
+        assert [line[1:5] for line in shown if line[1] in ("class-matched", "full")] == told
+    assert [piece["m"] for piece in document["lines"]["imagenet-a"]["full"]["pieces"]] == [33, 51]
+
+
+def test_a_baseline_of_one_s_own_test_sets_is_shown(tmp_path: Path) -> None:
+    baseline = make_matched(make_panel())
+    baseline.save(tmp_path / "toy@1.json")
+    text = catalogue.show(str(tmp_path / "toy@1.json"), suite="mini", as_json=False)
+    assert "14 reference models" in text and all(f"\n{name} " in text for name in SETS[1:])
+    assert [line.split()[1] for line in text.splitlines() if line.startswith("toy-a ")] == ["class-matched", "full"]
+    assert set(json.loads(catalogue.show(str(tmp_path / "toy@1.json"), suite="mini", as_json=True))["lines"]) == set(SETS[1:])
 
 
 def test_what_cannot_be_shown_is_named(tiny_file: Path) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from robustbench_ft import records
 from robustbench_ft.errors import DataError
-from robustbench_ft.records import Cost, Counts, RunRecord
+from robustbench_ft.records import Cost, Counts, Figure, Publication, RunRecord, load_publication
 
 POINTS = {"start": {"toy-test/own": Counts(k=3, n=4)}, "ft": {"toy-test/own": Counts(k=4, n=4)}}
 
@@ -81,3 +81,117 @@ def test_files_that_are_no_record(content: bytes, tmp_path: Path) -> None:
         records.load(tmp_path / "r.json")
     with pytest.raises(DataError, match="no record at"):
         records.load(tmp_path / "none.json")
+
+
+# printed figures
+
+
+@pytest.mark.parametrize(
+    ("text", "half"), [("0.70", 0.005), ("0.7", 0.05), ("0.7031", 0.00005), ("1.0", 0.05), ("0.000", 0.0005)]
+)
+def test_a_figure_knows_its_rounding(text: str, half: float) -> None:
+    figure = Figure.model_validate({"value": text, "n": 10})
+    assert (figure.accuracy, figure.n) == (float(text), 10) and figure.half == pytest.approx(half)
+    again = Figure.model_validate_json(figure.model_dump_json())
+    assert again == figure and again.half == figure.half
+    assert Counts(k=7, n=10).half == 0.0
+
+
+def test_a_figure_written_as_a_number_would_lose_its_decimals() -> None:
+    with pytest.raises(ValidationError):
+        Figure.model_validate_json('{"value": 0.70}')
+
+
+RECORD = {
+    "suite": "imagenet",
+    "table": "Table 5",
+    "start": "ViT-B/16",
+    "method": "wiseft",
+    "alpha": 0.5,
+    "provenance": "own",
+    "selection": {"alpha": "default"},
+    "values": {"imagenet-val": {"value": "0.817", "n": 50000}, "imagenet-a": {"value": "0.36"}},
+}
+PUBLICATION = {
+    "kind": "published",
+    "schema": 1,
+    "source": "A paper",
+    "short": "Paper",
+    "records": [RECORD | {"method": "ft"}, RECORD],
+}
+
+
+def published(folder: Path, **changes: Any) -> Path:
+    (folder / "published.json").write_text(json.dumps(PUBLICATION | changes))
+    return folder / "published.json"
+
+
+def test_a_publication_is_read_with_its_decimals(tmp_path: Path) -> None:
+    found = load_publication(published(tmp_path))
+    assert (found.short, len(found.records), found.records[1].alpha) == ("Paper", 2, 0.5)
+    values = found.records[1].values
+    assert (values["imagenet-val"].half, values["imagenet-val"].n) == (0.0005, 50000)
+    assert (values["imagenet-a"].half, values["imagenet-a"].n) == (0.005, None)
+    assert Publication.model_validate_json(found.model_dump_json(by_alias=True)) == found
+
+
+def figure(value: object, **more: object) -> dict[str, object]:
+    return {"values": {"imagenet-r": {"value": value, **more}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"surprise": 1}, r"records\.1\.surprise: Extra inputs"),
+        (figure("1.2"), r"records\.1\.values\.imagenet-r\.value: .*less than or equal to 1"),
+        (figure("71.2"), r"records\.1\.values\.imagenet-r\.value"),
+        (figure("-0.1"), r"records\.1\.values\.imagenet-r\.value: .*greater than or equal to 0"),
+        (figure("NaN"), r"records\.1\.values\.imagenet-r\.value: .*finite"),
+        (figure("Infinity"), r"records\.1\.values\.imagenet-r\.value: .*finite"),
+        (figure("high"), r"records\.1\.values\.imagenet-r\.value"),
+        (figure(None), r"records\.1\.values\.imagenet-r\.value"),
+        (figure("0.7", n=0), r"records\.1\.values\.imagenet-r\.n"),
+        (figure("0.7", n=2.5), r"records\.1\.values\.imagenet-r\.n"),
+        (figure("0.7", unit="%"), r"records\.1\.values\.imagenet-r\.unit: Extra inputs"),
+        ({"values": {}}, r"records\.1\.values"),
+        ({"provenance": "rumour"}, r"records\.1\.provenance"),
+        ({"alpha": 1.5}, r"records\.1\.alpha"),
+        ({"table": None}, r"records\.1\.table"),
+    ],
+)
+def test_errors_name_file_record_and_field(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"published\.json: {said}"):
+        load_publication(published(tmp_path, records=[RECORD, RECORD | change]))
+
+
+def test_a_bare_nan_is_refused(tmp_path: Path) -> None:
+    text = published(tmp_path).read_text().replace('"0.36"', "NaN", 1)
+    (tmp_path / "published.json").write_text(text)
+    with pytest.raises(
+        DataError, match=r"published\.json: records\.0\.values\.imagenet-a\.value|published\.json: the file: Invalid JSON"
+    ):
+        load_publication(tmp_path / "published.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"schema": 2}, "schema: .*later than this rbft reads"),
+        ({"schema": "one"}, "schema: "),
+        ({"surprise": 1}, "surprise: Extra inputs"),
+        ({"kind": "run"}, "kind: "),
+        ({"records": None}, "records: "),
+    ],
+)
+def test_errors_of_a_publication_name_file_and_field(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"published\.json: {said}"):
+        load_publication(published(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+def test_files_that_are_no_publication(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "published.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"published\.json"):
+        load_publication(tmp_path / "published.json")
+    with pytest.raises(DataError, match="no published figures at"):
+        load_publication(tmp_path / "none.json")

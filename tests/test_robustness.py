@@ -1,15 +1,22 @@
 import math
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import scipy.stats
-from fabricated import make_baseline, make_suite
-from scipy.special import expit, logit
+from fabricated import make_baseline, make_panel
+from scipy.special import expit, logit, ndtr, ndtri
 
-from robustbench_ft.baselines import BaselineLine, fit
-from robustbench_ft.records import Counts
-from robustbench_ft.robustness import Measured, effective_robustness, mean_effective_robustness, ordinary
+from robustbench_ft.lines import SCALES, BaselineLine, TransformName, fit
+from robustbench_ft.records import Accuracy, Counts, Figure
+from robustbench_ft.robustness import (
+    Measured,
+    Sensitivity,
+    effective_robustness,
+    mean_effective_robustness,
+    ordinary,
+    plain_value,
+)
 
 
 def counts(p: float, n: int = 2000) -> Counts:
@@ -17,8 +24,16 @@ def counts(p: float, n: int = 2000) -> Counts:
 
 
 @pytest.fixture
-def lines(tmp_path: Path) -> dict[str, BaselineLine]:
-    return make_baseline(make_suite(tmp_path)).lines(make_suite(tmp_path))
+def lines() -> dict[str, BaselineLine]:
+    return on_scale(None)
+
+
+def on_scale(scale: TransformName | None) -> dict[str, BaselineLine]:
+    return {name: axes["full"].pieces[0] for name, axes in make_baseline(make_panel()).lines(make_panel(), scale).items()}
+
+
+def figure(value: str, n: int | None = 2000) -> Figure:
+    return Figure(value=value, n=n)
 
 
 def by_hand(line: BaselineLine, p: float, q: float, n: int) -> tuple[float, float, float]:
@@ -42,6 +57,100 @@ def test_effective_robustness_by_hand(lines: dict[str, BaselineLine]) -> None:
     spread = line.s * math.sqrt(1 + 1 / line.m + (float(logit(0.765)) - line.mean_x) ** 2 / line.sxx)
     assert rho.z == pytest.approx(residual / spread)
     assert (rho.axis, rho.id, rho.extrapolated) == ("full", 0.765, False)
+
+
+AXES: dict[TransformName, tuple[Callable[[float], float], Callable[[float], float]]] = {
+    "logit": (lambda p: float(logit(p)), lambda x: float(expit(x))),
+    "probit": (lambda p: float(ndtri(p)), lambda x: float(ndtr(x))),
+    "linear": (float, float),
+}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_against_numerical_derivatives(scale: TransformName) -> None:
+    """The delta method once more: rho as a function of slope, intercept, ID and OOD accuracy, its slopes by differences."""
+    line, (to, back) = on_scale(scale)["toy-objectnet"], AXES[scale]
+    p, q, n = 0.83, 0.41, 2000
+
+    def rho(p: float, q: float, at_mean: float = 0.0, slope: float = 0.0) -> float:
+        return q - back(line.intercept + line.slope * to(p) + at_mean + slope * (to(p) - line.mean_x))
+
+    h = 1e-5
+    by = [(rho(p + h, q) - rho(p - h, q)), rho(p, q + h) - rho(p, q - h), rho(p, q, h) - rho(p, q, -h)]
+    by.append(rho(p, q, 0, h) - rho(p, q, 0, -h))
+    of_p, of_q, of_level, of_slope = (d / (2 * h) for d in by)
+    v_line = line.s**2 * (of_level**2 / line.m + of_slope**2 / line.sxx)
+    v = v_line + of_p**2 * p * (1 - p) / n + of_q**2 * q * (1 - q) / n
+    half = scipy.stats.t(v**2 / (v_line**2 / (line.m - 2))).ppf(0.975) * math.sqrt(v)
+    found = effective_robustness(Measured(line, [counts(p)], [counts(q)]))
+    assert found[:3] == pytest.approx((rho(p, q), rho(p, q) - half, rho(p, q) + half), abs=1e-7)
+    spread = line.s * math.sqrt(1 + 1 / line.m + (to(p) - line.mean_x) ** 2 / line.sxx)
+    assert found.z == pytest.approx((to(q) - line.intercept - line.slope * to(p)) / spread)
+
+
+def test_printed_figures_widen_the_interval_by_their_rounding(lines: dict[str, BaselineLine]) -> None:
+    """Half a unit of OOD, and half a unit of ID times the line's steepness there, added to both ends (DESIGN 6)."""
+    line = lines["toy-rendition"]
+    exact = effective_robustness(Measured(line, [counts(0.765)], [counts(0.784)]))
+    shown = effective_robustness(Measured(line, [figure("0.765")], [figure("0.784")]))
+    g = line(0.765)
+    steep = g * (1 - g) * line.slope / (0.765 * 0.235)
+    wider = 0.0005 * (1 + steep)
+    assert shown[:3] == pytest.approx((exact.value, exact.low - wider, exact.high + wider), abs=1e-9)
+    finer = effective_robustness(Measured(line, [figure("0.76500")], [figure("0.784")]))
+    assert finer.high == pytest.approx(exact.high + 0.0005 + 0.000005 * steep, abs=1e-9)
+    assert shown.z == pytest.approx(exact.z) and not shown.extrapolated
+
+
+def test_the_mean_s_rounding_is_the_mean_of_the_roundings(lines: dict[str, BaselineLine]) -> None:
+    names = ("toy-v2", "toy-sketch")
+    exact = [Measured(lines[n], [counts(0.765)], [counts(q)]) for n, q in zip(names, (0.6, 0.45), strict=True)]
+    shown = [Measured(lines[n], [figure("0.765")], [figure(q)]) for n, q in zip(names, ("0.6", "0.45"), strict=True)]
+    g = [lines[n](0.765) for n in names]
+    steep = [p * (1 - p) * lines[n].slope / (0.765 * 0.235) for n, p in zip(names, g, strict=True)]
+    wider = (0.05 + 0.005 + 0.0005 * sum(steep)) / 2
+    assert mean_effective_robustness(shown).high == pytest.approx(mean_effective_robustness(exact).high + wider, abs=1e-9)
+    assert mean_effective_robustness(shown).low == pytest.approx(mean_effective_robustness(exact).low - wider, abs=1e-9)
+
+
+@pytest.mark.parametrize(("id_n", "ood_n"), [(None, 2000), (2000, None), (None, None)])
+def test_without_n_there_is_a_value_and_no_interval(lines: dict[str, BaselineLine], id_n: int | None, ood_n: int | None) -> None:
+    line = lines["toy-v2"]
+    known = effective_robustness(Measured(line, [figure("0.8")], [figure("0.6")]))
+    rho = effective_robustness(Measured(line, [figure("0.8", id_n)], [figure("0.6", ood_n)]))
+    assert (rho.value, rho.z, rho.id) == (known.value, known.z, known.id)
+    assert math.isnan(rho.low) and math.isnan(rho.high)
+    good = Measured(lines["toy-a"], [figure("0.8")], [figure("0.5")])
+    mean = mean_effective_robustness([Measured(line, [figure("0.8", id_n)], [figure("0.6", ood_n)]), good])
+    assert mean.value == pytest.approx((known.value + effective_robustness(good).value) / 2) and math.isnan(mean.low)
+
+
+def test_plain_value_is_the_mean_without_an_interval(lines: dict[str, BaselineLine]) -> None:
+    ids: list[Accuracy] = [counts(0.8), counts(0.82)]
+    shifts = [Measured(lines[n], ids, [counts(q), counts(q + 0.03)]) for n, q in (("toy-v2", 0.6), ("toy-a", 0.5))]
+    assert plain_value(shifts) == pytest.approx(mean_effective_robustness(shifts).value, abs=1e-12)
+
+
+def test_a_line_that_says_nothing_is_told_with_the_value() -> None:
+    pool = {str(i): (Counts(k=a, n=100), Counts(k=b, n=100)) for i, (a, b) in enumerate(((40, 30), (50, 35), (60, 31), (70, 30)))}
+    line = fit(pool, "logit", axis="class-matched", chance=0.05)
+    rho = effective_robustness(Measured(line, [counts(0.6)], [counts(0.6)]))
+    assert rho.unusable == line.unusable != "" and rho.axis == "class-matched"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "changes"), [(-0.1, 0.1, True), (0.0, 0.1, False), (-0.2, -0.1, False), (0.1, 0.2, False)]
+)
+def test_a_range_over_0_changes_sign(low: float, high: float, changes: bool) -> None:
+    assert Sensitivity(low, high).changes_sign is changes
+
+
+def test_a_pool_without_scatter_puts_no_row_above_it_that_is_below() -> None:
+    pool = {str(i): (Counts(k=k, n=100), Counts(k=k // 2, n=100)) for i, k in enumerate((40, 60, 80))}
+    line = fit(pool, "linear", axis="full", chance=0.05)
+    assert line.s == 0.0
+    signs = [effective_robustness(Measured(line, [Counts(k=50, n=100)], [Counts(k=k, n=100)])).z for k in (20, 30)]
+    assert signs == [-math.inf, math.inf]
 
 
 def test_extrapolated_beyond_half_a_point(lines: dict[str, BaselineLine]) -> None:

@@ -6,9 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated import FT, SETS, START, make_baseline, make_record, make_run, make_suite, mix
+from fabricated import (
+    FT,
+    MATCHED,
+    SETS,
+    START,
+    counts,
+    make_baseline,
+    make_matched,
+    make_record,
+    make_run,
+    make_suite,
+    mix,
+    unusable_sketch,
+)
 
-from robustbench_ft import baselines
+from robustbench_ft import suites
 from robustbench_ft.errors import DataError, ProtocolError
 from robustbench_ft.plots import curve_picture
 from robustbench_ft.records import Counts, RunRecord
@@ -16,6 +29,7 @@ from robustbench_ft.robustness import Measured, mean_effective_robustness
 from robustbench_ft.score import load_run, score, to_json
 from robustbench_ft.statistics import wilson
 from robustbench_ft.suites import Suite
+from robustbench_ft.yardstick import Yardstick
 
 PATH = {"alpha=0.1": mix(0.1), "alpha=1": FT}
 
@@ -25,15 +39,11 @@ def suite(tmp_path: Path) -> Suite:
     return make_suite(tmp_path)
 
 
-def counts(ks: tuple[int, ...], n: int = 100) -> dict[str, Counts]:
-    return {f"{name}/own": Counts(k=k, n=n) for name, k in zip(SETS, ks, strict=False)}
-
-
 def test_numbers_by_hand(suite: Suite) -> None:
     run = make_record(suite, {"start": counts((70, 60, 90, 80, 40, 50)), "ft": counts((85, 70, 80, 70, 30, 50))}, "ft")
-    start, ft = score([run], suite).rows
+    start, ft = score([run], Yardstick(suite)).rows
     assert (start.model, ft.model, ft.headline) == ("start", "ft", True)
-    assert ft.id[:3] == pytest.approx(wilson(0.85, 100))
+    assert ft.id and ft.id[:3] == pytest.approx(wilson(0.85, 100))
     assert ft.scores["toy-v2"].n == 100
     assert ft.ood_mean and ft.id_ood_mean and ft.relative_mean
     assert ft.ood_mean.value == pytest.approx(0.6)
@@ -48,41 +58,32 @@ def test_numbers_by_hand(suite: Suite) -> None:
 def test_effective_robustness_is_measured_shift_by_shift(suite: Suite) -> None:
     baseline = make_baseline(suite)
     run = make_record(suite, {"start": counts((70, 60, 90, 80, 40, 50)), "ft": counts((80, 70, 80, 70, 30, 50))}, "ft")
-    scores = score([run], suite, baseline)
-    row, lines = scores.headline, baseline.lines(suite)
+    scores = score([run], Yardstick(suite, baseline))
+    row, lines = scores.headline, {name: axes["full"].pieces[0] for name, axes in baseline.lines(suite).items()}
     for name, k in zip(SETS[1:], (70, 80, 70, 30, 50), strict=True):
         assert row.effective[name].value == pytest.approx(k / 100 - lines[name](0.8))
     measured = [Measured(lines[n], [Counts(k=80, n=100)], [run.headline.counts[f"{n}/own"]]) for n in SETS[1:]]
-    assert row.effective_mean == pytest.approx(mean_effective_robustness(measured))
-    assert row.effective_mean and row.effective_mean.value == pytest.approx(
-        np.mean([rho.value for rho in row.effective.values()])
-    )
-
-
-def unusable_sketch(suite: Suite) -> baselines.Baseline:
-    baseline = make_baseline(suite)
-    models = tuple(
-        m.model_copy(update={"counts": m.counts | {"toy-sketch": Counts(k=100 + i % 2, n=2000)}})
-        for i, m in enumerate(baseline.models)
-    )
-    return baseline.model_copy(update={"models": models})
+    assert row.effective_mean and row.effective_mean[:3] == pytest.approx(mean_effective_robustness(measured))
+    assert row.effective_mean.value == pytest.approx(np.mean([rho.value for rho in row.effective.values()]))
 
 
 def test_a_line_that_says_nothing_is_left_out_of_every_mean(suite: Suite) -> None:
     run = make_record(suite, {"start": counts((70, 60, 90, 80, 40, 50)), "ft": counts((80, 70, 80, 70, 30, 50))}, "ft")
-    scores = score([run], suite, unusable_sketch(suite))
-    assert scores.usable == tuple(name for name in SETS[1:] if name != "toy-sketch")
+    scores = score([run], Yardstick(suite, unusable_sketch(suite)))
+    assert scores.used == tuple(name for name in SETS[1:] if name != "toy-sketch")
     for row in scores.rows:
         used = [rho.value for name, rho in row.effective.items() if name != "toy-sketch"]
         assert row.effective_mean and row.effective_mean.value == pytest.approx(np.mean(used))
         assert "toy-sketch" in row.effective
-    assert list(to_json(scores)["unusable_lines"]) == ["toy-sketch"]
+        assert row.effective_mean.over == scores.used
+    for row in to_json(scores)["rows"]:
+        assert [name for name, rho in row["effective_robustness"].items() if rho["unusable"]] == ["toy-sketch"]
 
 
 def test_partial_runs_have_no_ood_mean(suite: Suite) -> None:
     partial = {"start": counts((70, 60, 90)), "ft": counts((80, 70, 80))}
     run = make_record(suite, partial, "ft", missing=SETS[3:])
-    scores = score([run], suite, make_baseline(suite))
+    scores = score([run], Yardstick(suite, make_baseline(suite)))
     row = scores.headline
     assert (row.ood_mean, row.id_ood_mean, row.effective_mean, row.relative_mean) == (None, None, None, None)
     assert set(row.scores) == set(row.effective) == set(row.relative) == {"toy-v2", "toy-sketch"}
@@ -91,7 +92,7 @@ def test_partial_runs_have_no_ood_mean(suite: Suite) -> None:
     assert document["rows"][1]["ood_mean"] is None
     no_id = make_record(suite, {"start": {}, "ft": {}}, "ft", missing=SETS)
     with pytest.raises(DataError, match="no answers on toy-test"):
-        score([no_id], suite)
+        score([no_id], Yardstick(suite))
 
 
 def test_seeds_are_averaged(suite: Suite) -> None:
@@ -100,8 +101,8 @@ def test_seeds_are_averaged(suite: Suite) -> None:
         make_record(suite, {"start": start, "ft": counts((k, k, k, k, k, k))}, "ft", seed=seed)
         for seed, k in enumerate((78, 80, 85))
     ]
-    row, one = score(runs, suite).headline, score(runs[1:2], suite).headline
-    assert (row.seeds, row.id.n) == (3, 100)
+    row, one = score(runs, Yardstick(suite)).headline, score(runs[1:2], Yardstick(suite)).headline
+    assert row.id and (row.seeds, row.id.n) == (3, 100)
     assert row.id.value == pytest.approx(0.81)
     assert row.ood_mean and one.ood_mean
     assert row.ood_mean.high - row.ood_mean.low > one.ood_mean.high - one.ood_mean.low
@@ -111,9 +112,9 @@ def test_intervals_stay_within_0_and_1_and_can_be_drawn(suite: Suite, tmp_path: 
     start = counts((70, 60, 90, 80, 40, 50))
     ks = ((100, 0, 0, 0, 0, 0), (90, 9, 9, 9, 9, 9))
     points = [{"start": start, "ft": counts(k)} for k in ks]
-    scores = score([make_record(suite, p, "ft", seed=i) for i, p in enumerate(points)], suite)
+    scores = score([make_record(suite, p, "ft", seed=i) for i, p in enumerate(points)], Yardstick(suite))
     row = scores.headline
-    assert row.ood_mean and (row.ood_mean.low, row.id.high) == (0.0, 1.0)
+    assert row.ood_mean and row.id and (row.ood_mean.low, row.id.high) == (0.0, 1.0)
     curve_picture(scores, tmp_path / "edge.svg")
 
 
@@ -122,22 +123,22 @@ def test_records_that_are_not_seeds_of_one_row(suite: Suite, change: dict[str, o
     points = {"start": counts((70,) * 6), "ft": counts((80,) * 6)}
     runs = [make_record(suite, points, "ft"), make_record(suite, points, "ft", **({"seed": 1} | change))]
     with pytest.raises(DataError, match="differ in|same seed"):
-        score(runs, suite)
+        score(runs, Yardstick(suite))
 
 
 def test_records_without_a_point_that_others_have(suite: Suite) -> None:
     points = {"start": counts((70,) * 6), "ft": counts((80,) * 6)}
     other = make_record(suite, points | {"more": counts((1,) * 6)}, "ft")
     with pytest.raises(DataError, match="seed 1 has no point 'more'"):
-        score([other, make_record(suite, points, "ft", seed=1)], suite)
+        score([other, make_record(suite, points, "ft", seed=1)], Yardstick(suite))
 
 
 def test_protocols_never_meet(suite: Suite) -> None:
     points = {"start": counts((70,) * 6), "ft": counts((80,) * 6)}
     with pytest.raises(ProtocolError, match="this record has protocol older"):
-        score([make_record(suite, points, "ft", protocol="older")], suite)
+        score([make_record(suite, points, "ft", protocol="older")], Yardstick(suite))
     with pytest.raises(ProtocolError, match="this baseline has protocol older"):
-        score([make_record(suite, points, "ft")], suite, make_baseline(suite, protocol="older"))
+        score([make_record(suite, points, "ft")], Yardstick(suite, make_baseline(suite, protocol="older")))
 
 
 def test_load_run_takes_a_folder_a_file_or_a_submission(suite: Suite, tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_load_run_takes_a_folder_a_file_or_a_submission(suite: Suite, tmp_path: 
 
 def test_json_schema(suite: Suite, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", suite, mix(0.5), PATH, method="wiseft", headline="alpha=0.5")
-    document = to_json(score([run], suite, make_baseline(suite)))
+    document = to_json(score([run], Yardstick(suite, make_baseline(suite))))
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["baseline"] == "toy@1"
     row = next(row for row in document["rows"] if row["headline"])
@@ -171,10 +172,10 @@ def test_the_scorer_never_imports_torch_or_scipy_stats(suite: Suite, tmp_path: P
     make_run(tmp_path / "run", suite, FT)
     code = (
         "import sys; from pathlib import Path\n"
-        "from robustbench_ft import baselines, leaderboard, score, suites, tables\n"
+        "from robustbench_ft import baselines, boards, leaderboard, score, suites, tables, yardstick\n"
         f"runs = score.load_run(Path({str(tmp_path / 'run')!r}))\n"
-        f"scores = score.score(runs, suites.load({str(suite.file)!r}), baselines.load({str(base)!r}))\n"
-        "assert 'effective' in tables.render(scores, 'table')\n"
+        f"scores = score.score(runs, yardstick.of(suites.load({str(suite.file)!r}), {str(base)!r}))\n"
+        "assert 'effective' in tables.render(scores, 'table', tables.title(scores))\n"
         "print([m for m in ('torch', 'scipy.stats', 'matplotlib', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -183,4 +184,24 @@ def test_the_scorer_never_imports_torch_or_scipy_stats(suite: Suite, tmp_path: P
 
 def test_zero_shot_equals_its_start(suite: Suite, tmp_path: Path) -> None:
     run: RunRecord = make_run(tmp_path / "run", suite, START, method="zeroshot")
-    assert score([run], suite).headline.relative_mean == (0, 0, 0)
+    assert score([run], Yardstick(suite)).headline.relative_mean == (0, 0, 0)
+
+
+def test_the_suite_s_own_baseline_is_the_default() -> None:
+    mini = suites.load("mini")
+    counted = {f"{spec.name}/own": Counts(k=900, n=2000) for spec in mini.tests}
+    scores = score([make_record(mini, {"start": counted, "ft": counted}, "ft")])
+    assert scores.baseline and scores.baseline.id == mini.baseline == to_json(scores)["baseline"]
+    assert set(scores.headline.effective) == {spec.name for spec in mini.shifts}
+
+
+def test_a_run_stands_on_the_class_matched_axis(tmp_path: Path) -> None:
+    """Packs hold ID answers under every grouping of the suite, so records have ID accuracy on each shift's classes."""
+    suite = make_suite(tmp_path, extra={name: f"class_groups = {[[i] for i in range(15)]}" for name in MATCHED})
+    points = counts((70, 60, 50, 40, 40, 50)) | {f"toy-test/{name}": Counts(k=60, n=75) for name in MATCHED}
+    run = make_record(suite, {"start": points, "ft": points}, "ft")
+    scores = score([run], Yardstick(suite, make_matched(suite)))
+    rho = scores.headline.effective["toy-a"]
+    assert rho.axis == "class-matched" and rho.id == 0.8
+    assert rho.sensitivity and rho.sensitivity.low <= rho.value <= rho.sensitivity.high
+    assert scores.headline.effective["toy-v2"].axis == "full"

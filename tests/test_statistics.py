@@ -13,7 +13,9 @@ from robustbench_ft.statistics import (
     Term,
     difference_pvalue,
     holm,
+    images_needed,
     linear,
+    mcnemar,
     paired_variance,
     pooled_seed_variance,
     rank_ranges,
@@ -70,6 +72,24 @@ def test_linear_with_seed_noise() -> None:
     half = scipy.stats.t(df).ppf(0.975) * (images + noise.variance) ** 0.5
     assert linear([Term(1, p, n)], noise).high == pytest.approx(p + half, abs=1e-7)
     assert seed_noise([0.5]) == NO_NOISE
+
+
+def test_printed_figures_widen_a_weighted_sum_by_half_a_unit_each() -> None:
+    exact = linear([Term(0.5, 0.3, 40), Term(-0.25, 0.6, 80)])
+    shown = linear([Term(0.5, 0.3, 40, 0.005), Term(-0.25, 0.6, 80, 0.0005)])
+    wider = 0.5 * 0.005 + 0.25 * 0.0005
+    assert shown == pytest.approx((exact.value, exact.low - wider, exact.high + wider))
+    noisy = linear([Term(1, 0.3, 40, 0.05)], Noise(1e-4, 2))
+    assert noisy.high == pytest.approx(linear([Term(1, 0.3, 40)], Noise(1e-4, 2)).high + 0.05)
+
+
+@pytest.mark.parametrize("noise", [NO_NOISE, Noise(1e-4, 2)])
+def test_without_a_size_there_is_a_value_and_no_interval(noise: Noise) -> None:
+    assert wilson(0.3, None)[0] == 0.3 and all(math.isnan(end) for end in wilson(0.3, None)[1:])
+    value, low, high = linear([Term(0.5, 0.3, None), Term(0.5, 0.5, 100)], noise)
+    assert value == pytest.approx(0.4) and math.isnan(low) and math.isnan(high)
+    value, low, high = t_interval(0.2, [(math.nan, math.inf), (1e-4, 5), (noise.variance, noise.df)])
+    assert value == 0.2 and math.isnan(low) and math.isnan(high)
 
 
 def test_holm_by_hand_and_order() -> None:
@@ -145,3 +165,33 @@ def test_two_equal_rows_with_seed_noise_are_rarely_called_different() -> None:
         difference = float(np.mean(values[0]) - np.mean(values[1]))
         called += difference_pvalue(difference, variance, Noise(s2.variance * 2 / 3, s2.df)) <= 0.05
     assert 1 <= called <= 24
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (0, 1), (3, 9), (9, 3), (0, 25), (12, 13)])
+def test_mcnemar_is_the_exact_binomial_test_on_few_images(only_a: int, only_b: int) -> None:
+    n = only_a + only_b
+    assert mcnemar(only_a, only_b) == pytest.approx(scipy.stats.binomtest(only_a, n).pvalue if n else 1.0, rel=1e-9)
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 26), (20, 6), (13, 13), (900, 1001)])
+def test_mcnemar_is_mid_p_on_many_images(only_a: int, only_b: int) -> None:
+    n, least = only_a + only_b, min(only_a, only_b)
+    beyond = math.fsum(scipy.stats.binom.pmf(range(least), n, 0.5))
+    assert mcnemar(only_a, only_b) == pytest.approx(min(1, 2 * beyond + scipy.stats.binom.pmf(least, n, 0.5)), rel=1e-9)
+    assert mcnemar(only_a, only_b) < scipy.stats.binomtest(only_a, n).pvalue or only_a == only_b
+
+
+def test_mcnemar_calls_equal_models_different_in_at_most_six_percent() -> None:
+    """The probability that p is at most 5%, exactly: over the binomial distribution of the images that only one got right."""
+    for n in (10, 25, 26, 60, 400):
+        called = [k for k in range(n + 1) if mcnemar(k, n - k) <= 0.05]
+        assert 0.01 < scipy.stats.binom.pmf(called, n, 0.5).sum() <= 0.06
+
+
+def test_images_needed_is_the_first_number_that_shows_the_gap() -> None:
+    assert images_needed(0.005, 0.1, NO_NOISE) == math.ceil(0.1 * (2.8015853 / 0.005) ** 2) == 31396
+    noise = Noise(1e-6, 12)
+    n = images_needed(0.004, 0.1, noise)
+    assert n and smallest_gap(0.1 / n, noise) <= 0.004 < smallest_gap(0.1 / (n - 1), noise)
+    assert images_needed(0.002, 0.1, noise) is None
+    assert images_needed(0.9, 0.01, NO_NOISE) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from robustbench_ft import suites
 from robustbench_ft.datasets import open_set
 from robustbench_ft.errors import DataError, UnknownName, UsageError
-from robustbench_ft.suites import DatasetSpec, Suite
+from robustbench_ft.suites import DatasetSpec, Panel, Suite, TestSet, Track
 
 TEXT = """
 name = "toy"
@@ -165,3 +166,106 @@ def test_a_set_that_is_short_or_other_than_declared_is_refused(tiny: Suite, tmp_
     other = tiny.val.model_copy(update={"digest": "f" * 64})
     with pytest.raises(DataError, match="tiny-val: .* expected ffffffffffff"):
         open_set(tiny, other, None, tmp_path)
+
+
+# panels: what published figures are about
+
+
+def told(name: str) -> str:
+    """A name as it is matched: case, dashes, dots, underscores, spaces and slashes make no difference."""
+    return re.sub(r"[-._ /]", "", name.lower())
+
+
+def sets_of(panel: Panel | Track) -> tuple[TestSet, ...]:
+    return panel.sets if isinstance(panel, Track) else panel.tests
+
+
+@pytest.mark.parametrize("name", suites.panel_names())
+def test_every_panel_loads_and_no_two_of_its_sets_answer_to_one_name(name: str) -> None:
+    panel = suites.panel(name)
+    assert panel.name == name == suites.panel(name.upper()).name and panel.title
+    claimed: dict[str, str] = {}
+    for spec in sets_of(panel):
+        for alias in {told(one) for one in (spec.name, *spec.aliases)}:
+            assert claimed.setdefault(alias, spec.name) == spec.name, f"{alias}: {claimed[alias]} and {spec.name}"
+            assert alias
+        assert not spec.binomial or spec.n is None or spec.n > 100
+    if isinstance(panel, Panel):
+        assert panel.headline_shifts and (panel.baseline or panel.no_baseline)
+
+
+SIZES = {
+    "imagenet": {
+        "imagenet-val": 50_000,
+        "imagenet-v2": 10_000,
+        "imagenet-r": 30_000,
+        "imagenet-sketch": 50_889,
+        "objectnet": 18_574,
+        "imagenet-a": 7_500,
+    },
+    "video": {
+        "imagenet-vid-robust-pm0": 1_109,
+        "imagenet-vid-robust-pm10": 1_109,
+        "ytbb-robust-pm0": 2_030,
+        "ytbb-robust-pm10": 2_030,
+    },
+    "iwildcam": {"iwildcam-id-test": 8_154, "iwildcam-test": 42_791},
+    "fmow": {"fmow-id-test": 11_327, "fmow-test": 22_108},
+    "cifar10": {"cifar10": 10_000, "cifar10.1": 2_000, "cifar10.1-v4": 2_021, "cifar10.2": 2_000},
+    "transfer": {"cars": 8_041, "dtd": 1_880, "sun397": 19_850, "food101": 25_250, "cifar100": 10_000},
+}
+SUBSETS = {
+    "imagenet": {"imagenet-r": 200, "imagenet-a": 200, "objectnet": 113},
+    "video": {"imagenet-vid-robust-pm0": 30, "imagenet-vid-robust-pm10": 30, "ytbb-robust-pm0": 24, "ytbb-robust-pm10": 24},
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_are_those_of_the_data_sets(name: str) -> None:
+    sizes = {spec.name: spec.n for spec in sets_of(suites.panel(name))}
+    assert SIZES[name].items() <= sizes.items()
+
+
+def test_shifts_of_fewer_classes_say_how_many() -> None:
+    for name, subsets in SUBSETS.items():
+        found = {spec.name: spec.subset for spec in sets_of(suites.panel(name)) if spec.headline or spec.name in subsets}
+        assert {key: found[key] for key in subsets} == subsets
+        assert all(subset is None for key, subset in found.items() if key not in subsets)
+
+
+def test_the_ood_mean_is_over_the_shifts_of_design_7_8() -> None:
+    def headline(name: str) -> list[str]:
+        return [spec.name for spec in suites.panel(name).headline_shifts]  # type: ignore[union-attr]
+
+    assert headline("imagenet") == ["imagenet-v2", "imagenet-r", "imagenet-sketch", "objectnet", "imagenet-a"]
+    assert headline("video") == ["imagenet-vid-robust-pm10", "ytbb-robust-pm10"]
+    assert headline("cifar10") == ["cifar10.1", "cifar10.2"]
+
+
+def test_metrics_without_an_interval_are_told_from_those_with_one() -> None:
+    found = {spec.name: spec.metric for name in ("iwildcam", "fmow", "video") for spec in sets_of(suites.panel(name))}
+    assert {name for name, metric in found.items() if metric == "macro-f1"} == {"iwildcam-id-test", "iwildcam-test"}
+    assert {name for name, metric in found.items() if metric == "worst-region"} == {"fmow-test"}
+    assert [TestSet(name="x", metric=m).binomial for m in ("top1", "pm", "macro-f1", "worst-region")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_suite_s_subset_is_the_number_of_its_groups(toy: Suite) -> None:
+    assert [spec.subset for spec in toy.tests] == [None, 3, None]
+
+
+def test_a_suite_is_the_panel_of_its_name_and_an_unknown_one_lists_all(toy: Suite) -> None:
+    assert suites.panel(str(toy.file)) == toy and isinstance(suites.panel("mini"), Suite)
+    assert isinstance(suites.panel("transfer"), Track)
+    with pytest.raises(UnknownName, match=r"unknown suite 'imagnet'\. Did you mean imagenet\?.*mini.*transfer"):
+        suites.panel("imagnet")
+
+
+@pytest.mark.parametrize("extra", [{"colour": "red"}, {"n": "many"}, {"metric": "top5"}])
+def test_a_panel_refuses_what_it_does_not_know(extra: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(extra))):
+        Panel.model_validate({"name": "x", "title": "X", "test": {"name": "x-test", **extra}})
