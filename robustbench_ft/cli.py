@@ -23,12 +23,27 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+baseline_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Baseline lines of your own reference models.")
+app.add_typer(baseline_app, name="baseline")
+
 INTERRUPTED = 130
 # Of click, or of the copy of click in newer versions of typer.
 CommandLineError: Any = typer.BadParameter.__mro__[2]
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 SuiteName = Annotated[str, typer.Option("--suite", help="A suite's name, or a suite file.")]
+
+
+Format = Annotated[str, typer.Option("--format", help="table, markdown, latex or csv.")]
+Baseline_ = Annotated[str | None, typer.Option("--baseline", help="The baseline line, or a .json file. Default: the suite's.")]
+
+
+class Scale(StrEnum):
+    """Of baseline lines."""
+
+    logit = "logit"
+    probit = "probit"
+    linear = "linear"
 
 
 class Precision(StrEnum):
@@ -77,16 +92,78 @@ def evaluate(
 
 @app.command()
 def score(
-    path: Annotated[Path, typer.Argument(help="A run folder, or its record.json.")],
-    suite: Annotated[str | None, typer.Option("--suite", help="A suite file, for a run on a suite of your own.")] = None,
-    baseline: Annotated[str | None, typer.Option(help="The baseline line. Default: the suite's.")] = None,
-    format_: Annotated[str, typer.Option("--format", help="table, markdown, latex or csv.")] = "table",
+    path: Annotated[Path, typer.Argument(help="A run folder, a submission, a record.json, or a table of accuracies.")],
+    suite: Annotated[str | None, typer.Option("--suite", help="A suite's name or file. Default: the run's or table's.")] = None,
+    baseline: Baseline_ = None,
+    axes: Annotated[Scale | None, typer.Option(help="Axes on which lines are straight. Default: the baseline's, logit.")] = None,
+    percent: Annotated[bool, typer.Option("--percent/--fractions", help="What a table's values are.")] = False,
+    partial: Annotated[bool, typer.Option("--partial/--complete", help="Take models that lack a shift: no OOD mean.")] = False,
+    start: Annotated[str | None, typer.Option(help="The table's start model, for relative robustness.")] = None,
+    format_: Format = "table",
     as_json: Json = False,
 ) -> None:
-    """Score a run from its predictions: accuracies, effective and relative robustness, with 95% intervals."""
-    from robustbench_ft import evaluation
+    """Score a run from its predictions, or a table of accuracies: effective and relative robustness with 95% intervals."""
+    from robustbench_ft import scoring
 
-    print(evaluation.score_run(path, suite=suite, baseline=baseline, form=format_, as_json=as_json))
+    asked = scoring.Request(
+        path, suite, baseline, axes.value if axes else None,
+        percent=percent, partial=partial, start=start, form=format_, as_json=as_json,
+    )  # fmt: skip
+    print(scoring.run(asked))
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A run folder, a submission's folder or a record.json.")],
+    b: Annotated[Path, typer.Argument(help="The one that A is compared with.")],
+    suite: Annotated[str | None, typer.Option("--suite", help="A suite file, for runs on a suite of your own.")] = None,
+    format_: Format = "table",
+    as_json: Json = False,
+) -> None:
+    """Compare two runs or submissions: paired tests, images kept, gained and lost, classes that lose most, matched ID."""
+    from robustbench_ft import compare as verb
+
+    print(verb.run(a, b, suite=suite, form=format_, as_json=as_json))
+
+
+@app.command()
+def power(
+    suite: Annotated[str, typer.Argument(help="A suite's name or file.")] = "mini",
+    root: Annotated[Path, typer.Option(help="The checkout whose submissions say how much two rows differ.")] = Path("."),
+    gap: Annotated[float | None, typer.Option(min=0, help="In points: how many images would resolve it.")] = None,
+    accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Assumed, where no submission tells.")] = None,
+    disagreement: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Assumed share of images that one of two models alone gets right.")
+    ] = None,
+    format_: Format = "table",
+    as_json: Json = False,
+) -> None:
+    """Say what gap between two methods a suite can resolve."""
+    from robustbench_ft import power as verb
+
+    print(verb.run(suite, root=root, gap=gap, accuracy=accuracy, disagreement=disagreement, form=format_, as_json=as_json))
+
+
+@baseline_app.command()
+def fit(
+    table: Annotated[Path, typer.Argument(help="csv with model,dataset,value[,n]: models trained on the ID training set alone.")],
+    name: Annotated[str, typer.Option(help="Name and version, for example mine@1.")],
+    out: Annotated[Path | None, typer.Option(help="Default: NAME.json.")] = None,
+    suite: Annotated[str | None, typer.Option("--suite", help="The suite whose test sets the table names.")] = None,
+    id_set: Annotated[str | None, typer.Option(help="For test sets of your own: the one that is ID.")] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="Number of classes: a line near chance says nothing.")] = None,
+    source: Annotated[str, typer.Option(help="Where the figures come from. Default: the table's name.")] = "",
+    percent: Annotated[bool, typer.Option("--percent/--fractions", help="What the table's values are.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fit baseline lines to your own reference models, for rbft score --baseline."""
+    from robustbench_ft import scoring
+
+    pool = scoring.Pool(
+        table, name, out or Path(f"{name}.json"), suite, id_set,
+        classes=classes, source=source, percent=percent, as_json=as_json,
+    )  # fmt: skip
+    print(scoring.fit(pool))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The verbs ``evaluate`` and ``score``: from what a user typed to what the user sees."""
+"""The verbs ``evaluate`` and ``leaderboard``: from what a user typed to what the user sees."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustbench_ft import baselines, score, suites, tables
+from robustbench_ft import score, scoring, suites, yardstick
 from robustbench_ft.errors import UsageError
 from robustbench_ft.files import digest
-from robustbench_ft.metrics import RECORD, recount
+from robustbench_ft.metrics import RECORD
 from robustbench_ft.progress import say
 
 if TYPE_CHECKING:
@@ -51,13 +51,13 @@ def evaluate(order: Order, *, as_json: bool = False) -> str:
     method = _method(order, suite)
     out = order.out or default_out(suite, method, order)
     record = _run(order, suite, method, out)
-    scores = score.score([record], suite)
+    scores = score.score([record], yardstick.of(suite))
     picture = _picture(scores, out)
     if as_json:
         return _json({"record": str(out / RECORD), "picture": str(picture) if picture else None, **score.to_json(scores)})
     own_file = f" --suite {order.suite}" if order.suite.endswith(".toml") else ""
     lines = [
-        _shown(scores),
+        scoring.shown(scores),
         f"record   {out / RECORD}  ({record.record_hash[:12]}, {time.monotonic() - begun:.0f} s)",
         f"picture  {picture or 'none: without an OOD mean there is nothing to draw'}",
         f"next     rbft score {out}{own_file} --format markdown",
@@ -65,39 +65,17 @@ def evaluate(order: Order, *, as_json: bool = False) -> str:
     return "\n".join(lines)
 
 
-def score_run(path: Path, *, suite: str | None, baseline: str | None, form: str, as_json: bool) -> str:
-    """Score a run folder, a submission's folder or a record file; counts are recomputed where packs are at hand."""
-    runs = score.load_run(path)
-    of = suites.load(suite or runs[0].suite)
-    if path.is_dir() and not runs[0].unaligned and of.file.with_suffix(".key.safetensors").is_file():
-        for folder in [path] if (path / RECORD).is_file() else sorted(path.glob("seed-*")):
-            recount(folder, of)
-    else:
-        say("the record's counts are taken as they are: no pack or no answer key to recount them with")
-    scores = score.score(runs, of, baselines.load(baseline) if baseline else None)
-    if as_json:
-        return _json(score.to_json(scores))
-    return _shown(scores) if form == "table" else tables.render(scores, form)
-
-
-def _shown(scores: score.Scores) -> str:
-    """The tables for a terminal, and the alpha curve where there is one."""
-    return "\n".join(part for part in (tables.render(scores, "table"), tables.curve(scores)) if part)
-
-
 def leaderboard(root: Path, *, check: bool, form: str, as_json: bool) -> str:
     """Regenerate the page below ``root``, or check that it is what the submissions give, or print the boards."""
     from robustbench_ft import leaderboard as pages
-    from robustbench_ft import submission
 
     if check:
         pages.check(root)
         return _json({"fresh": True}) if as_json else f"{root / 'leaderboard.md'} is what the submissions give"
-    if form or as_json:
-        if not form:
-            pages.write(root)
-        return pages.export(pages.boards(submission.read_all(root / "submissions")), form or "json")
-    return "\n".join(f"wrote {path}" for path in pages.write(root))
+    if form:
+        return pages.export(pages.read(root), form)
+    written = [str(path) for path in pages.write(root)]
+    return _json({"written": written}) if as_json else "\n".join(f"wrote {path}" for path in written)
 
 
 def default_out(suite: Suite, method: Method, order: Order) -> Path:
@@ -173,7 +151,7 @@ def _set_threads(threads: int, suite: Suite) -> None:
         torch.set_num_threads(threads or 1)
 
 
-def _picture(scores: score.Scores, out: Path) -> Path | None:
+def _picture(scores: score.RunScores, out: Path) -> Path | None:
     """Draw OOD mean against ID; nothing where the run is partial and has no OOD mean."""
     if scores.headline.ood_mean is None:
         return None

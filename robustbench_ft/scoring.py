@@ -1,0 +1,220 @@
+"""The verbs ``score`` and ``baseline fit``: runs, submissions, published figures and tables of accuracies in, scores out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from robustbench_ft import accuracies, baselines, published, rows, score, suites, tables, yardstick
+from robustbench_ft.accuracies import Table
+from robustbench_ft.baselines import Baseline, Reference
+from robustbench_ft.errors import DataError, PartialError, UnknownName, UsageError
+from robustbench_ft.lines import MIN_MODELS, TransformName
+from robustbench_ft.metrics import RECORD, recount
+from robustbench_ft.progress import say
+from robustbench_ft.records import Figure
+from robustbench_ft.rows import Scores, Subject
+from robustbench_ft.suites import Panel, TestSet
+from robustbench_ft.yardstick import Figures, Yardstick
+
+START_NAMES = {"zeroshot", "start", "clipzeroshot"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked of ``score``, as typed."""
+
+    path: Path
+    suite: str | None = None
+    baseline: str | None = None
+    axes: TransformName | None = None
+    percent: bool = False
+    partial: bool = False
+    start: str | None = None
+    """The model of a table that the others were tuned from."""
+    form: str = "table"
+    as_json: bool = False
+
+
+def run(asked: Request) -> str:
+    """Score what lies at the path, and return what is printed on stdout."""
+    if asked.path.is_file() and asked.path.name != RECORD and not _is_record(asked.path):
+        if asked.path.name == published.FILE:
+            return _published(asked)
+        return _answer(asked, *_table(asked))
+    if (asked.path / published.FILE).is_file():
+        return _published(dataclasses.replace(asked, path=asked.path / published.FILE))
+    return _run(asked)
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a JSON file is a run record, under whatever name."""
+    if path.suffix != ".json":
+        return False
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(value, dict) and value.get("kind") == "run"
+
+
+def _run(asked: Request) -> str:
+    """A run folder, a submission's folder or a record file; counts are recomputed where packs are at hand."""
+    path, runs = asked.path, score.load_run(asked.path)
+    suite = suites.load(asked.suite or runs[0].suite)
+    if path.is_dir() and not runs[0].unaligned and suite.file.with_suffix(".key.safetensors").is_file():
+        for folder in [path] if (path / RECORD).is_file() else sorted(path.glob("seed-*")):
+            recount(folder, suite)
+    else:
+        say("the record's counts are taken as they are: no pack or no answer key to recount them with")
+    scores = score.score(runs, yardstick.of(suite, asked.baseline, asked.axes))
+    if asked.as_json:
+        return _json(score.to_json(scores))
+    return shown(scores) if asked.form == "table" else tables.render(scores, asked.form, tables.title(scores))
+
+
+def shown(scores: score.RunScores) -> str:
+    """A run's tables for a terminal, and the alpha curve where there is one."""
+    return "\n".join(part for part in (tables.render(scores, "table", tables.title(scores)), tables.curve(scores)) if part)
+
+
+def _published(asked: Request) -> str:
+    boards = published.boards([published.load(asked.path)])
+    if asked.as_json:
+        return _json({"boards": [published.to_json(board) for board in boards]})
+    return "\n".join(tables.render(b.scores, asked.form, f"{b.panel.name}, start model {b.start}") for b in boards)
+
+
+def _answer(asked: Request, scores: Scores, heading: str) -> str:
+    if asked.as_json:
+        return _json(rows.to_json(scores))
+    return tables.render(scores, asked.form, heading)
+
+
+def _table(asked: Request) -> tuple[Scores, str]:
+    by = _yardstick(asked)
+    table = accuracies.read(asked.path, by.panel if by else asked.suite, percent=asked.percent)
+    by = by or yardstick.of(table.panel, asked.baseline, asked.axes)
+    if not asked.partial and (lacking := accuracies.partial(table)):
+        model, sets = next(iter(lacking.items()))
+        told = f"{asked.path}: model {model!r} has no {', '.join(sets)}: no OOD mean over {len(by.panel.headline_shifts)} shifts"
+        more = f", and {len(lacking) - 1} more models lack some" if len(lacking) > 1 else ""
+        raise PartialError(told + more, hint=f"rbft score {asked.path} --partial")
+    start = _start(asked, table)
+    known = {model: _with_sizes(figures, by) for model, figures in table.models.items()}
+    subjects = [
+        Subject(model, [figures], [known[start]] if start else None, alpha=table.alphas.get(model))
+        for model, figures in known.items()
+    ]
+    scores = rows.score(subjects, by)
+    told = f"{len(subjects)} model{'s' * (len(subjects) > 1)} of {asked.path.name} on {by.panel.name}, {tables.line_name(scores)}"
+    return scores, told + (f", relative to {start}" if start else "")
+
+
+def _yardstick(asked: Request) -> Yardstick | None:
+    """Where the baseline is a user's own, on test sets that no suite names, its sets are the panel."""
+    if not asked.baseline or asked.suite:
+        return None
+    baseline = baselines.load(asked.baseline)
+    if baseline.suite in suites.panel_names():
+        return None
+    return Yardstick(own_panel(baseline), baseline, asked.axes)
+
+
+def own_panel(baseline: Baseline) -> Panel:
+    """The test sets of a user's own reference models."""
+    keys = dict.fromkeys(key for model in baseline.models for key in model.counts)
+    sets = {key: TestSet(name=key, n=_size(baseline, key)) for key in keys if "/" not in key}
+    shifts = tuple(spec for name, spec in sets.items() if name != baseline.id_set)
+    matched = {key.partition("/")[2] for key in keys if "/" in key}
+    shifts = tuple(spec.model_copy(update={"subset": baseline.classes}) if spec.name in matched else spec for spec in shifts)
+    return Panel(name=baseline.suite, title=baseline.suite, test=sets[baseline.id_set], shifts=shifts)
+
+
+def _size(baseline: Baseline, key: str) -> int | None:
+    return next((model.counts[key].n for model in baseline.models if key in model.counts), None)
+
+
+def _with_sizes(figures: Figures, by: Yardstick) -> Figures:
+    """ID accuracy on a shift's classes is a share of as many images as the reference models were tested on."""
+    found = dict(figures)
+    for key, figure in figures.items():
+        if by.baseline and isinstance(figure, Figure) and figure.n is None and not key.endswith("/own"):
+            found[key] = figure.model_copy(update={"n": _size(by.baseline, key)})
+    return found
+
+
+def _start(asked: Request, table: Table) -> str | None:
+    """The table's start model: named by the user, alpha 0, or called zero-shot."""
+    if asked.start is not None and asked.start not in table.models:
+        raise UnknownName("model", asked.start, table.models, hint=f"rbft score {asked.path} --start MODEL")
+    named = [model for model in table.models if accuracies.plain(model) in START_NAMES or table.alphas.get(model) == 0]
+    return asked.start or (named[0] if len(named) == 1 else None)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What the user asked of ``baseline fit``, as typed."""
+
+    path: Path
+    name: str
+    out: Path
+    suite: str | None = None
+    id_set: str | None = None
+    classes: int | None = None
+    source: str = ""
+    percent: bool = False
+    as_json: bool = False
+
+
+def fit(asked: Pool) -> str:
+    """Fit lines to the reference models of a table, write the baseline, and return what is printed on stdout."""
+    if asked.id_set and asked.suite:
+        raise UsageError("--suite and --id-set: expected one of them; a suite knows its ID test set")
+    panel = accuracies.own_panel(asked.path, asked.id_set, asked.classes) if asked.id_set else asked.suite
+    table = accuracies.read(asked.path, panel, percent=asked.percent)
+    classes = asked.classes or _classes(table.panel)
+    models = tuple(
+        Reference(name=model, counts={key.removesuffix("/own"): figure for key, figure in figures.items()})
+        for model, figures in table.models.items()
+    )
+    if len(models) < MIN_MODELS:
+        raise DataError(
+            f"{asked.path}: {len(models)} reference models; a line needs {MIN_MODELS} or more, and says little below 10"
+        )
+    try:
+        baseline = Baseline(
+            id=asked.name,
+            suite=table.panel.name,
+            id_set=table.panel.test.name,
+            classes=classes,
+            source=asked.source or asked.path.name,
+            models=models,
+        )
+    except ValidationError as error:
+        raise UsageError(f"{suites.fault(error)}; expected a name and a version", hint="--name mine@1") from error
+    if not baseline.lines(table.panel):
+        raise DataError(f"{asked.path}: no shift that {MIN_MODELS} models or more have beside {baseline.id_set}: no line")
+    baseline.save(asked.out)
+    if asked.as_json:
+        return _json({"baseline": str(asked.out), **baseline.to_json([table.panel])})
+    text = tables.baseline_table(baseline, [table.panel])
+    return f"{text}\nwrote {asked.out}\nnext  rbft score TABLE.csv --baseline {asked.out}"
+
+
+def _classes(panel: Panel) -> int:
+    if isinstance(panel, suites.Suite):
+        return len(panel.classes)
+    own_baseline = baselines.load(panel.baseline) if panel.baseline else None
+    if own_baseline is None:
+        raise UsageError(f"the number of classes of {panel.name} is not known; chance depends on it", hint="--classes 182")
+    return own_baseline.classes
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False)
