@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from robustbench_ft import packs, records, suites
 from robustbench_ft.errors import CheckError, DataError, ProtocolError
-from robustbench_ft.files import file_digest
 from robustbench_ft.packs import Answers, Pack
 from robustbench_ft.records import Counts, RunRecord
 from robustbench_ft.suites import Groups, Suite
+
+if TYPE_CHECKING:
+    from robustbench_ft.summaries import Summaries
 
 RECORD, PACK = "record.json", "pack.safetensors"
 NO_LABEL = -1
 
 Labels = npt.NDArray[np.int64]
-Hits = dict[str, npt.NDArray[np.bool_]]
+Hits = Mapping[str, npt.NDArray[np.bool_]]
 """Per ``<test set>/<grouping>``, bool [N]: whether each counted image was answered right."""
 
 
@@ -49,7 +52,7 @@ def hits_of(labels: Labels, answers: Mapping[str, Answers], groupings: Mapping[s
 
     ``labels``: int [N], the set's own; ``answers``: uint16 [N] under each grouping.
     """
-    hits: Hits = {}
+    hits: dict[str, npt.NDArray[np.bool_]] = {}
     for name, given in answers.items():
         grouping = name.rpartition("/")[2]
         expected = grouped_labels(labels, None if grouping == "own" else groupings[grouping])
@@ -72,7 +75,7 @@ def score(pack: Pack, key: Pack, suite: Suite) -> Hits:
     for what, protocol in (("pack", pack.protocol), ("answer key", key.protocol)):
         if protocol != suite.protocol:
             raise ProtocolError(f"the {what} has protocol {protocol[:12]}, suite {suite.name} {suite.protocol[:12]}")
-    hits: Hits = {}
+    hits: dict[str, npt.NDArray[np.bool_]] = {}
     for spec in suite.tests:
         if f"{spec.name}/own" not in pack.answers:
             continue
@@ -92,31 +95,46 @@ def score(pack: Pack, key: Pack, suite: Suite) -> Hits:
 
 
 def recount(folder: Path, suite: Suite | None = None, key: Pack | None = None) -> tuple[RunRecord, Hits]:
-    """The record of a run folder and its headline's hits, after checking every headline count against the pack.
-
-    CheckError names the file, the set and both numbers; ProtocolError where record, pack and suite differ in protocol.
-    """
+    """The record of a run folder, and ``headline_hits``."""
     record = records.load(folder / RECORD)
-    suite = suite or suites.load(record.suite)
+    return record, headline_hits(record, folder, suite or suites.load(record.suite), key)
+
+
+def headline_hits(record: RunRecord, folder: Path, suite: Suite, key: Pack | None = None, kept: Summaries | None = None) -> Hits:
+    """The hits of the record's headline, after checking every one of its counts against the pack in ``folder``.
+
+    ``kept``: what packs gave that were scored before with this suite and key. CheckError names the file, the set and both
+    numbers; ProtocolError where record, pack and suite differ in protocol.
+    """
     if record.protocol != suite.protocol:
         raise ProtocolError(
             f"{folder / RECORD}: protocol {record.protocol[:12]}, but suite {suite.name} is now {suite.protocol[:12]}",
             hint=f"rbft evaluate --method {record.method} --suite {suite.name}",
         )
     path = folder / PACK
-    pack = packs.load(path)
-    if record.headline.pack != file_digest(path):
-        raise CheckError(f"{path}: SHA-256 is {file_digest(path)}, the record says {record.headline.pack}")
-    try:
-        hits = score(pack, key or key_of(suite), suite)
-    except (ProtocolError, DataError) as error:
-        raise type(error)(f"{path}: {error}", hint=error.hint) from error
-    _compare(record.headline.counts, counts_of(hits), folder)
-    return record, hits
+
+    def scored(data: bytes) -> Hits:
+        pack = packs.decode(data, path)
+        try:
+            return score(pack, key or key_of(suite), suite)
+        except (ProtocolError, DataError) as error:
+            raise type(error)(f"{path}: {error}", hint=error.hint) from error
+
+    if kept:
+        sha, hits = kept.hits(path, scored)
+    else:
+        data = packs.read(path)
+        sha, hits = hashlib.sha256(data).hexdigest(), scored(data)
+    if record.headline.pack != sha:
+        raise CheckError(f"{path}: SHA-256 is {sha}, the record says {record.headline.pack}")
+    _compare(record.headline.counts, hits, folder)
+    return hits
 
 
-def _compare(stated: dict[str, Counts], counted: dict[str, Counts], folder: Path) -> None:
-    for name in sorted(stated.keys() | counted.keys()):
-        told, found = (f"{c.k} of {c.n}" if c else "nothing" for c in (stated.get(name), counted.get(name)))
-        if told != found:
+def _compare(stated: dict[str, Counts], hits: Hits, folder: Path) -> None:
+    claimed = {name: (counts.k, counts.n) for name, counts in stated.items()}
+    counted = {name: (int(np.count_nonzero(right)), len(right)) for name, right in hits.items()}
+    for name in sorted(claimed.keys() | counted.keys()):
+        if claimed.get(name) != counted.get(name):
+            told, found = ("{} of {}".format(*c[name]) if name in c else "nothing" for c in (claimed, counted))
             raise CheckError(f"{folder / RECORD}: {name}: the record says {told}, {folder / PACK} gives {found}")

@@ -54,13 +54,22 @@ def save(pack: Pack, path: Path) -> None:
 
 def load(path: Path) -> Pack:
     """Read a pack, checking header, dtypes, shapes and offsets before any array is made; DataError says what failed."""
+    return decode(read(path), path)
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a file that may be a pack; DataError where there is none or its size is no pack's."""
     try:
         size = path.stat().st_size
         if not 8 <= size <= MAX_BYTES:
             raise DataError(f"{path}: {size} bytes; a pack has 8 to {MAX_BYTES}")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise DataError(f"no pack at {path}") from error
+
+
+def decode(data: bytes, path: Path) -> Pack:
+    """The pack in a file's bytes; DataError says what failed."""
     try:
         return parse(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -30,6 +30,7 @@ from safetensors.torch import save_file
 
 from robustbench_ft import seal
 from robustbench_ft.errors import TrainingError
+from robustbench_ft.files import default_folder as default_folder
 from robustbench_ft.files import digest, file_digest, write_atomic
 from robustbench_ft.method import Method, Task, load
 from robustbench_ft.model import Classifier, Derived, Ensemble, Trained
@@ -40,12 +41,6 @@ from robustbench_ft.train import scratch
 # The files whose text decides what training and evaluation give; a change in one invalidates every fit and all predictions.
 DECISIVE = ("train", "batches", "model", "preprocess", "weights", "losses", "method", "predict", "soups")
 FORMAT = 1
-
-
-def default_folder() -> Path:
-    """``$RBFT_STORE``, else ``rbft`` in the user's cache folder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("RBFT_STORE") or cache / "rbft")
 
 
 @dataclass(frozen=True)

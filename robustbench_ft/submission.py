@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import hashlib
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,14 +13,18 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field, ValidationError
 
-from robustbench_ft import records, suites
+from robustbench_ft import published, records, suites, yardstick
 from robustbench_ft.errors import CheckError, DataError, PartialError
-from robustbench_ft.metrics import RECORD, Hits, key_of, recount
-from robustbench_ft.packs import Pack
+from robustbench_ft.files import default_folder
+from robustbench_ft.metrics import RECORD, Hits, headline_hits, key_of
+from robustbench_ft.packs import Pack, to_bytes
 from robustbench_ft.records import RunRecord
-from robustbench_ft.score import START, Scores, score
+from robustbench_ft.rows import Row
+from robustbench_ft.score import START, RunScores, score
 from robustbench_ft.statistics import Floats
 from robustbench_ft.suites import Suite, Value
+from robustbench_ft.summaries import Summaries
+from robustbench_ft.yardstick import Yardstick
 
 INFO = "submission.toml"
 FindSuite = Callable[[str], Suite]
@@ -45,9 +51,22 @@ class Submission:
     name: str
     info: SubmissionInfo
     runs: tuple[RunRecord, ...]
-    scores: Scores
-    shares: dict[str, Floats]
-    """Per ``<test set>/<grouping>``, float [N]: the share of seeds that were right on each image."""
+    scores: RunScores
+    """Of the headline alone."""
+    hits: tuple[Hits, ...]
+    """Per seed."""
+    kept: Summaries
+    """Where what is slow to compute of this suite's rows is kept."""
+
+    @functools.cached_property
+    def curve(self) -> tuple[Row, ...]:
+        """The points with an alpha, scored when they are drawn."""
+        return tuple(row for row in score(self.runs, self.scores.yardstick).rows if row.alpha is not None)
+
+    @property
+    def shares(self) -> dict[str, Floats]:
+        """Per ``<test set>/<grouping>``, float [N]: the share of seeds that were right on each image."""
+        return {name: np.mean([seed[name] for seed in self.hits], axis=0, dtype=np.float64) for name in self.hits[0]}
 
     @property
     def first(self) -> RunRecord:
@@ -61,25 +80,47 @@ class Submission:
 
 
 class Shelf:
-    """Suites and their answer keys, each read once."""
+    """Suites, their answer keys and the summaries of their packs, each read once."""
 
     def __init__(self, find: FindSuite = suites.load) -> None:
         """``find``: from a suite's name to the suite."""
         self._find = find
-        self._held: dict[str, tuple[Suite, Pack]] = {}
+        self._held: dict[str, tuple[Suite, Pack, Summaries]] = {}
+        self._yardsticks: dict[str, Yardstick] = {}
 
-    def __call__(self, name: str) -> tuple[Suite, Pack]:
-        """The suite of that name and its answer key."""
+    def yardstick(self, suite: Suite) -> Yardstick:
+        """The suite with its own baseline, whose lines are fitted once."""
+        if suite.protocol not in self._yardsticks:
+            self._yardsticks[suite.protocol] = yardstick.of(suite)
+        return self._yardsticks[suite.protocol]
+
+    def __call__(self, name: str) -> tuple[Suite, Pack, Summaries]:
+        """The suite of that name, its answer key and the summaries of its packs."""
         if name not in self._held:
             suite = self._find(name)
-            self._held[name] = (suite, key_of(suite))
+            key = key_of(suite)
+            self._held[name] = (
+                suite,
+                key,
+                Summaries(default_folder(), suite.protocol, hashlib.sha256(to_bytes(key)).hexdigest()),
+            )
         return self._held[name]
+
+    def save(self) -> None:
+        """Keep what was learned of the packs' files."""
+        for _, _, kept in self._held.values():
+            kept.save()
 
 
 def read_all(folder: Path, find: FindSuite = suites.load) -> list[Submission]:
-    """Every submission below ``folder``, by name; errors name the file. CheckError where start models disagree."""
+    """Every submission below ``folder``, by name, but not the published figures; errors name the file.
+
+    CheckError where start models disagree.
+    """
     shelf = Shelf(find)
-    found = [load(path, shelf) for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [load(path, shelf) for path in paths if path.is_dir() and not (path / published.FILE).is_file()]
+    shelf.save()
     _same_start(found)
     return found
 
@@ -97,17 +138,18 @@ def load(folder: Path, shelf: Shelf | None = None) -> Submission:
         raise DataError(f"{folder}: no seed-<k> folder", hint="rbft submit RUN")
     runs, hits = [], []
     for seed in seeds:
-        suite, key = shelf(records.load(seed / RECORD).suite)
-        run, right = recount(seed, suite, key)
+        run = records.load(seed / RECORD)
+        suite, key, kept = shelf(run.suite)
+        hits.append(headline_hits(run, seed, suite, key, kept))
         _complete(run, seed)
         runs.append(run)
-        hits.append(right)
     order = sorted(range(len(runs)), key=lambda index: runs[index].seed)
+    runs, hits = [runs[index] for index in order], [hits[index] for index in order]
     try:
-        scores = score([runs[index] for index in order], suite)
+        scores = score(runs, shelf.yardstick(suite), brief=True)
     except DataError as error:
         raise DataError(f"{folder}: {error}") from error
-    return Submission(folder.name, info, tuple(runs[index] for index in order), scores, _shares(hits))
+    return Submission(folder.name, info, tuple(runs), scores, tuple(hits), kept)
 
 
 def _info(path: Path) -> SubmissionInfo:
@@ -128,10 +170,6 @@ def _complete(run: RunRecord, folder: Path) -> None:
         raise PartialError(f"{folder}: {what}; a submission needs every test set in its official layout")
     if folder.name != f"seed-{run.seed}":
         raise DataError(f"{folder}: the record's seed is {run.seed}, so the folder must be seed-{run.seed}")
-
-
-def _shares(hits: Sequence[Hits]) -> dict[str, Floats]:
-    return {name: np.mean([seed[name] for seed in hits], axis=0, dtype=np.float64) for name in hits[0]}
 
 
 def _same_start(submissions: Sequence[Submission]) -> None:

@@ -3,13 +3,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated import FT, START, make_key, make_run, make_suite
+from fabricated import FT, START, make_baseline, make_key, make_run, make_suite, mix
 
+from robustbench_ft import yardstick
 from robustbench_ft.errors import CheckError, DataError, PartialError, ProtocolError
 from robustbench_ft.metrics import score
 from robustbench_ft.packs import load as load_pack
 from robustbench_ft.records import Counts, RunRecord
 from robustbench_ft.records import load as load_record
+from robustbench_ft.score import load_run as load_runs
+from robustbench_ft.score import score as score_runs
 from robustbench_ft.submission import Shelf, load, read_all
 from robustbench_ft.suites import Suite
 
@@ -125,3 +128,36 @@ def test_start_models_of_one_name_must_agree(folder: Path, suite: Suite) -> None
 
 def test_no_folder_is_no_submission(tmp_path: Path, suite: Suite) -> None:
     assert read_all(tmp_path / "none", lambda name: suite) == []
+
+
+def test_published_figures_are_not_submissions(folder: Path, suite: Suite) -> None:
+    (folder.parent / "paper").mkdir()
+    with pytest.raises(DataError, match=r"no submission\.toml"):
+        read_all(folder.parent, lambda name: suite)
+    (folder.parent / "paper/published.json").write_text("{}")
+    assert [item.name for item in read_all(folder.parent, lambda name: suite)] == ["ft"]
+
+
+def test_a_board_measures_the_headline_as_rbft_score_does(tmp_path: Path) -> None:
+    """And the points that are drawn beside it stand at the same place."""
+    suite = make_suite(tmp_path, baseline=str(tmp_path / "toy.json"))
+    make_baseline(suite).save(tmp_path / "toy.json")
+    path = {f"alpha={alpha}": mix(alpha) for alpha in (0.25, 0.5, 1.0)}
+    make_run(tmp_path / "wise/seed-0", suite, mix(0.5), path, method="wiseft", headline="alpha=0.5")
+    (tmp_path / "wise/submission.toml").write_text(INFO)
+    item = load(tmp_path / "wise", Shelf(lambda name: suite))
+    board, alone = item.scores, score_runs(load_runs(tmp_path / "wise"), yardstick.of(suite))
+    assert board.headline == alone.headline and board.headline.effective_mean
+    assert (board.used, board.measured, board.extra) == (alone.used, alone.measured, alone.extra)
+    assert board.rows == (alone.headline,)
+    assert item.curve == alone.rows and [row.alpha for row in item.curve] == [0.0, 0.25, 0.5, 1.0]
+
+
+def test_a_point_that_one_seed_lacks_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path)
+    for seed, alphas in ((0, (0.25, 0.5)), (1, (0.5,))):
+        path = {f"alpha={alpha}": mix(alpha) for alpha in alphas}
+        make_run(tmp_path / f"wise/seed-{seed}", suite, mix(0.5), path, method="wiseft", headline="alpha=0.5", seed=seed)
+    (tmp_path / "wise/submission.toml").write_text(INFO)
+    with pytest.raises(DataError, match="wise: .*point"):
+        load(tmp_path / "wise", Shelf(lambda name: suite))
