@@ -1,68 +1,59 @@
-"""Labels of points in a picture, placed so that they cover neither each other nor a point."""
+"""Labels of points in a picture, placed so that they cover neither each other nor a point.
+
+Boxes are rows of ``left, bottom, right, top`` in pixels, float [N, 4].
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robustbench_ft.statistics import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DISTANCES = (9, 16, 26, 40, 58, 80)
+DISTANCES = (7, 12, 18, 26, 36, 48, 64, 82)
 """From a point to its label's near edge, in points; the nearest free place wins."""
-ANGLES = (45, 0, 90, 315, 135, 180, 270, 225)
-PAD = 2.0
+ANGLES = (45, 0, 90, 315, 135, 180, 270, 225, 22, 67, 112, 157, 202, 247, 292, 337)
+PAD = 1.5
 SIZE = 8.5
+GAP, THIN = 3.0, 0.75
+"""A line counts as a box every ``GAP`` points that reaches ``THIN`` points: to cross one costs little."""
+MARK, SOLID = 4.5, 20.0
+"""A mark reaches ``MARK`` points; to cover a square pixel of a mark or a label costs like ``SOLID`` points of distance."""
+STEPS = 11
+"""Small boxes that stand for the line from a point to its label."""
+
+PAPER = {"facecolor": "white", "alpha": 0.7, "pad": 0.6, "lw": 0}
+"""Behind a label: what it crosses shows through."""
 
 Pair = tuple[float, float]
 
 
-class Box(NamedTuple):
-    """A rectangle in pixels."""
+def place(axes: Axes, texts: Mapping[Pair, str], marks: Sequence[Pair], lines: Iterable[Sequence[Pair]]) -> None:
+    """Write ``texts`` beside their points (data coordinates), joined by a thin line.
 
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-    def overlap(self, other: Box) -> float:
-        """Common area."""
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.top, other.top) - max(self.bottom, other.bottom)
-        return max(0.0, width) * max(0.0, height)
-
-    @property
-    def centre(self) -> Pair:
-        """Its middle."""
-        return (self.left + self.right) / 2, (self.bottom + self.top) / 2
-
-    @property
-    def area(self) -> float:
-        """Width times height."""
-        return (self.right - self.left) * (self.top - self.bottom)
-
-
-def place(axes: Axes, points: Sequence[Pair], texts: Sequence[str], avoid: Sequence[Pair] = ()) -> None:
-    """Write ``texts`` beside ``points`` (data coordinates), joined by a thin line.
-
-    ``avoid``: more places that labels should not cover, such as a curve.
+    No label covers ``marks``, and it covers ``lines`` only where the nearest free place is far.
     """
-    pixels = axes.figure.dpi / 72
-    window = Box(*axes.get_window_extent().extents)
-    at = [pixel(axes, point) for point in points]
-    taken = [around(pixel(axes, point), 2 * pixels) for point in avoid] + [around(point, 5 * pixels) for point in at]
-    labels: list[Box] = []
-    for here, point, text in zip(at, points, texts, strict=True):
-        others = [around(there, 4 * pixels) for there in at if math.dist(here, there) > 9 * pixels]
-        box = free_place(here, _size(axes, text), taken, [*labels, *others], window=window, pixels=pixels)
-        labels.append(box)
-        taken += [box, *leader(here, box)]
-        x, y = axes.transData.inverted().transform(box.centre)
+    to_pixels = axes.transData.transform
+    scale = axes.figure.dpi / 72
+    window = np.asarray(axes.get_window_extent().extents)
+    solid = around(to_pixels(np.array([*texts, *marks]).reshape(-1, 2)), MARK * scale)
+    dots = [dotted(to_pixels(np.array(line)), GAP * scale) for line in lines if line]
+    thin = np.concatenate([np.empty((0, 4)), *(around(line, THIN * scale) for line in dots)])
+    for point, text in texts.items():
+        here = to_pixels(np.array(point))
+        box = free_place(here, _size(axes, text), solid, thin, window=window, scale=scale)
+        solid = np.concatenate([solid, box[None], leaders(here, box[None])[0]])
+        x, y = axes.transData.inverted().transform(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))
         arrow = {"arrowstyle": "-", "lw": 0.6, "color": "#777777", "shrinkA": 0, "shrinkB": 3}
         beside = (float(x), float(y))
-        axes.annotate(text, point, beside, fontsize=SIZE, ha="center", va="center", arrowprops=arrow, zorder=5)
+        axes.annotate(text, point, beside, fontsize=SIZE, ha="center", va="center", arrowprops=arrow, bbox=PAPER, zorder=6)
 
 
 def _size(axes: Axes, text: str) -> Pair:
@@ -73,39 +64,57 @@ def _size(axes: Axes, text: str) -> Pair:
     return float(extent.width), float(extent.height)
 
 
-def pixel(axes: Axes, point: Pair) -> Pair:
-    """Data coordinates in pixels."""
-    x, y = axes.transData.transform(point)
-    return float(x), float(y)
+def dotted(line: Floats, gap: float) -> Floats:
+    """A line [N, 2] as places on it, about ``gap`` from each other."""
+    pieces = [line[:1]]
+    for start, end in itertools.pairwise(line):
+        count = math.ceil(np.hypot(*(end - start)) / gap)
+        pieces.append(start + np.arange(1, count + 1)[:, None] / max(count, 1) * (end - start))
+    return np.concatenate(pieces)
 
 
-def around(point: Pair, reach: float) -> Box:
-    """The square that reaches ``reach`` pixels from a point."""
-    return Box(point[0] - reach, point[1] - reach, point[0] + reach, point[1] + reach)
+def around(points: Floats, reach: float) -> Floats:
+    """The squares that reach ``reach`` pixels from points [N, 2]."""
+    return np.concatenate([points - reach, points + reach], axis=1)
 
 
-def leader(point: Pair, box: Box) -> list[Box]:
-    """The line from a point to its label, as small boxes; what lies inside the label is left out."""
-    (x, y), (to_x, to_y) = point, box.centre
-    steps = [around((x + (to_x - x) * i / 12, y + (to_y - y) * i / 12), 1) for i in range(1, 12)]
-    return [step for step in steps if not step.overlap(box)]
+def overlaps(a: Floats, b: Floats) -> Floats:
+    """Common areas of boxes [A, 4] and boxes [B, 4]: [A, B]."""
+    width, height = (
+        np.minimum.outer(a[:, side + 2], b[:, side + 2]) - np.maximum.outer(a[:, side], b[:, side]) for side in (0, 1)
+    )
+    common: Floats = np.maximum(width, 0) * np.maximum(height, 0)
+    return common
 
 
-def free_place(at: Pair, size: Pair, taken: Sequence[Box], uncrossed: Sequence[Box], *, window: Box, pixels: float) -> Box:
-    """The nearest box of ``size`` beside ``at``, inside ``window``, that covers nothing taken; else the least bad.
+def leaders(point: Floats, boxes: Floats) -> Floats:
+    """The lines from a point to the middles of boxes, as small boxes [N, STEPS, 4]; those inside their box are empty."""
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    share = np.arange(1, STEPS + 1)[:, None] / (STEPS + 1)
+    steps = point + share * (middles - point)[:, None]
+    inside = ((steps >= boxes[:, None, :2]) & (steps <= boxes[:, None, 2:])).all(axis=2, keepdims=True)
+    reach = np.where(inside, 0.0, 1.5)
+    return np.concatenate([steps - reach, steps + reach], axis=2)
 
-    Its leader crosses nothing of ``uncrossed`` either. ``pixels``: of one point of distance.
+
+def free_place(at: Floats, size: Pair, solid: Floats, thin: Floats, *, window: Floats, scale: float) -> Floats:
+    """The nearest box [4] of ``size`` beside ``at``, inside ``window``, that covers nothing; else the least bad.
+
+    Its leader crosses no box of ``solid`` either, but for those around ``at``: marks on one place. ``scale``: pixels of a
+    point.
     """
-    best: tuple[float, Box] | None = None
+    half = np.array(size) / 2 + PAD
+    middles, distances = [], []
     for distance, angle in itertools.product(DISTANCES, ANGLES):
-        dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-        width, height = size[0] / 2 + PAD, size[1] / 2 + PAD
-        x = at[0] + dx * distance * pixels + round(dx) * width
-        y = at[1] + dy * distance * pixels + round(dy) * height
-        box = Box(x - width, y - height, x + width, y + height)
-        crossed = sum(other.overlap(step) for other in uncrossed for step in leader(at, box))
-        covered = sum(box.overlap(other) for other in taken) + 4 * (box.area - box.overlap(window)) + 4 * crossed
-        if best is None or covered + distance < best[0]:
-            best = (covered + distance, box)
-    assert best
-    return best[1]
+        way = np.array([math.cos(math.radians(angle)), math.sin(math.radians(angle))])
+        reach = way / max(abs(way))
+        middles.append(at + way * distance * scale + reach * half)
+        distances.append(distance)
+    boxes = np.concatenate([np.array(middles) - half, np.array(middles) + half], axis=1)
+    apart = solid[np.abs((solid[:, :2] + solid[:, 2:]) / 2 - at).max(axis=1) > 2 * MARK * scale]
+    crossed = overlaps(leaders(at, boxes).reshape(-1, 4), apart).reshape(len(boxes), -1).sum(axis=1)
+    outside = 4 * half.prod() - overlaps(boxes, window[None])[:, 0]
+    covered = overlaps(boxes, solid).sum(axis=1)
+    cost = SOLID * (covered + crossed + outside) + overlaps(boxes, thin).sum(axis=1) + np.array(distances)
+    best: Floats = boxes[int(cost.argmin())]
+    return best

@@ -1,278 +1,284 @@
-"""Pictures: OOD against ID accuracy on logit axes, with the baseline line, its band and y = x.
+"""Pictures: OOD against ID accuracy of named rows, a large panel for the OOD mean and a small one per shift.
 
 Drawn without pyplot, so nothing global changes. The same input gives the same SVG: a fixed hash salt and no date.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robustbench_ft.baselines import BaselineLine, clamp
+from robustbench_ft import views
+from robustbench_ft.axes import DARK, frame, ground, handles, limits
 from robustbench_ft.labels import place
-from robustbench_ft.robustness import ordinary
-from robustbench_ft.score import START, Row, Scores
-from robustbench_ft.statistics import Floats, Interval
-from robustbench_ft.tables import short_names
+from robustbench_ft.rows import Row
+from robustbench_ft.score import START, RunScores
+from robustbench_ft.views import Pair, Spot, View
+from robustbench_ft.yardstick import Yardstick
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from robustbench_ft.leaderboard import Board
+    from robustbench_ft.boards import Board
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """Okabe and Ito's palette, told apart by colour-blind readers."""
 MARKERS = "osD^vPX<"
-GREY = "#8a8a8a"
-TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+FAINT: dict[str, Any] = {"color": "#8fb3cc", "marker": "o", "ls": "", "ms": 4, "mew": 0, "alpha": 0.8}
+NAMED = 25
+"""Series with a name of their own; those after them are drawn as one crowd."""
+LONGEST = 70
+"""Characters of a name."""
+WRITTEN = 200
+"""Characters of all names: up to so many are written beside their marks, else these are numbered."""
+WIDTH, PANELS, ABOVE, BELOW = 11.5, 6.3, 0.65, 0.7
+"""Inches: width, about what a page shows; height of the panels together, of the title, and below the panels."""
+SHARES = (1.0, 1.7, 2.2, 2.4)
+"""Width of the large panel over that of a small one, by columns of small ones."""
+DOWN = 3
+"""Small panels below each other that fit beside the large one; more than three columns of them make the page longer."""
+LEGEND = 0.185
+"""Height of a line of the legend."""
 NAMED_ALPHAS = (0.2, 0.5, 0.8, 1.0)
 
 
-Pair = tuple[float, float]
+@dataclass(frozen=True)
+class Series:
+    """Rows that belong together: those with an alpha are joined in order of alpha, the others are marks."""
+
+    label: str
+    rows: tuple[Row, ...]
+    headline: Row | None = None
+    """The row that stands for the series, beside which the other marks are small; None: no row does more than others."""
+    faint: bool = False
+    """A background of models, such as a soup's ingredients."""
+
+    @cached_property
+    def curve(self) -> list[Row]:
+        """The rows with an alpha, by alpha."""
+        return sorted((row for row in self.rows if row.alpha is not None), key=lambda row: row.alpha or 0.0)
+
+    @cached_property
+    def loose(self) -> list[Row]:
+        """The rows without one."""
+        return [row for row in self.rows if row.alpha is None]
+
+    @cached_property
+    def large(self) -> list[Row]:
+        """What is marked with its intervals: the headline; without one, the rows without an alpha."""
+        return [self.headline] if self.headline else self.loose
+
+    @cached_property
+    def every(self) -> list[Row]:
+        """All rows, by how well they stand for the series."""
+        return [*self.large, *reversed(self.curve), *(self.loose if self.headline else [])]
 
 
-class Spot(NamedTuple):
-    """A point of a picture: accuracies with intervals."""
+@dataclass(frozen=True)
+class Sheet:
+    """What one picture shows; the series in the order of the legend."""
 
-    id: Interval
-    ood: Interval
+    title: str
+    by: Yardstick
+    series: tuple[Series, ...]
+
+    @cached_property
+    def mean(self) -> View:
+        """The OOD mean."""
+        return View(self.by)
+
+    @cached_property
+    def shifts(self) -> list[View]:
+        """The shifts that a row has a place on."""
+        return views.of(self.by, [row for series in self.series for row in series.every])
+
+    @cached_property
+    def _drawn(self) -> list[Series]:
+        """The series that a panel shows, without backgrounds."""
+        panels = (self.mean, *self.shifts)
+        seen = [series for series in self.series if any(view.spot(row) for view in panels for row in series.every)]
+        return [series for series in seen if not series.faint]
+
+    @cached_property
+    def faint(self) -> list[Series]:
+        """The backgrounds."""
+        return [series for series in self.series if series.faint]
+
+    @cached_property
+    def named(self) -> list[Series]:
+        """The series that have a mark and a name of their own."""
+        return self._drawn[:NAMED]
+
+    @cached_property
+    def crowd(self) -> list[Row]:
+        """One row of each series after them."""
+        return [series.every[0] for series in self._drawn[NAMED:]]
+
+    @property
+    def background(self) -> list[Row]:
+        """All rows without a name."""
+        return self.crowd + [row for series in self.faint for row in series.every]
+
+    @property
+    def numbered(self) -> bool:
+        """Whether numbers stand beside the marks, as names would be too many."""
+        return sum(len(series.label) for series in self.named) > WRITTEN
 
 
-def logit(p: float) -> float:
-    """Place on the axes; 0 and 1 are drawn as if one image in 2,000 were different."""
-    p = clamp(min(1.0, max(0.0, p)), 1000)
-    return math.log(p / (1 - p))
+def sheet_picture(sheet: Sheet, *paths: Path) -> None:
+    """Draw a sheet once and write it to every path, which ends in .svg or .png."""
+    small = [sheet.mean] * bool(sheet.mean.pool) + sheet.shifts * (len(sheet.mean.shifts) > 1)
+    columns = min(len(SHARES) - 1, math.ceil(len(small) / DOWN))
+    down = math.ceil(len(small) / columns) if small else 1
+    width = WIDTH if small else WIDTH / 1.5
+    legend = _legend(sheet)
+    across = max(1, int(width / (0.65 + 0.062 * max(len(text) for text, _ in legend))))
+    below = BELOW + LEGEND * math.ceil(len(legend) / across)
+    height = ABOVE + PANELS * max(1, down / DOWN) + below
+    figure = blank((width, height))
+    figure.subplots_adjust(
+        left=0.75 / width, right=0.988, top=1 - ABOVE / height, bottom=below / height, wspace=0.24, hspace=0.48
+    )
+    grid = figure.add_gridspec(down, 1 + columns, width_ratios=[SHARES[columns], *[1] * columns])
+    _large(figure.add_subplot(grid[:, 0]), sheet)
+    for number, view in enumerate(small):
+        _small(figure.add_subplot(grid[number // columns, 1 + number % columns]), view, sheet)
+    figure.text(0.14 / width, 1 - 0.14 / height, _plain(sheet.title, int(10 * width)), fontsize=12, va="top")
+    texts, shown = zip(*legend, strict=True)
+    figure.legend(shown, texts, loc="lower center", ncols=across, frameon=False, fontsize=8.5, handlelength=1.8)
+    for path in paths:
+        save(figure, path)
 
 
-def curve_picture(scores: Scores, path: Path) -> None:
-    """One run: OOD mean against ID, and a small panel per shift. ``path`` ends in .svg or .png."""
-    shifts = [spec.name for spec in scores.suite.shifts if spec.name in scores.rows[0].scores]
-    rows = max(2, math.ceil(len(shifts) / 2))
-    height = 2.1 + 1.9 * rows
-    figure = _figure((12.5, height))
-    figure.subplots_adjust(left=0.06, right=0.985, top=1 - 0.8 / height, bottom=1.35 / height)
-    grid = figure.add_gridspec(rows, 4, width_ratios=(1.25, 1.25, 1, 1), wspace=0.35, hspace=0.5)
-    mean = figure.add_subplot(grid[:, :2])
-    spots = [_mean_spot(row) for row in scores.rows]
-    _panel(mean, scores, spots, _mean_lines(scores), _pool_means(scores), labels=True)
-    if not any(row.ood_mean for row in scores.rows):
-        mean.text(0.5, 0.5, "no OOD mean: a shift is missing", transform=mean.transAxes, ha="center", color=GREY)
-    mean.set_xlabel(f"ID accuracy, {scores.suite.test.name} (%)")
-    mean.set_ylabel(_mean_label(scores))
-    for number, name in enumerate(shifts):
-        axes = figure.add_subplot(grid[number // 2, 2 + number % 2])
-        _shift_panel(axes, scores, name)
-    handles, texts = mean.get_legend_handles_labels()
-    figure.legend(handles, texts, loc="lower center", ncols=3, frameon=False, fontsize=9)
-    figure.suptitle(f"{scores.record.method} on {scores.suite.name}: accuracy under shift against ID accuracy", y=0.975)
-    _save(figure, path)
+def _legend(sheet: Sheet) -> list[tuple[str, Artist]]:
+    """Text and look of named series, background models, and the ground."""
+    from matplotlib.lines import Line2D
+
+    found: list[tuple[str, Artist]] = []
+    for number, series in enumerate(sheet.named):
+        name = f"{number + 1}  {_plain(series.label)}" if sheet.numbered else _plain(series.label)
+        line = Line2D([], [], ls="-" if series.curve else "", lw=1.1, ms=6, mec="white", mew=0.5, **_look(number))
+        found.append((name, line))
+    faint = [_plain(series.label) for series in sheet.faint] + [f"{len(sheet.crowd)} more rows"] * bool(sheet.crowd)
+    return [*found, *((name, Line2D([], [], **FAINT)) for name in faint), *handles(sheet.mean, sheet.shifts).items()]
 
 
-def _mean_spot(row: Row) -> Spot | None:
-    return Spot(Interval(*row.id[:3]), row.ood_mean) if row.ood_mean else None
+def _look(number: int) -> dict[str, Any]:
+    """How a series is drawn: told apart by colour and by marker."""
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
-def _mean_lines(scores: Scores) -> list[BaselineLine]:
-    """The lines behind the OOD mean: of all its shifts, usable or not, as the points are means over all; or none."""
-    names = [spec.name for spec in scores.suite.headline_shifts]
-    return [scores.lines[name] for name in names] if set(names) <= set(scores.lines) else []
+def _plain(text: str, longest: int = LONGEST) -> str:
+    """A name on one short line; matplotlib would read dollars as mathematics and leave out a leading underscore."""
+    text = " ".join(text.split()).lstrip("_")
+    text = text if len(text) <= longest else text[: longest - 1] + "…"
+    return text.replace("$", r"\$")
 
 
-def _mean_label(scores: Scores) -> str:
-    return f"OOD mean over {len(scores.suite.headline_shifts)} shifts (%)"
+def _large(axes: Axes, sheet: Sheet) -> None:
+    """The OOD mean, as large as the named series allow, each mark with its intervals and its name."""
+    view = sheet.mean
+    spots = _spots(view, [row for series in sheet.named for row in series.every])
+    frame(axes, *limits(end for spot in spots for bar in spot.bars for end in bar))
+    if spots:
+        ground(axes, view)
+    else:
+        axes.text(0.5, 0.5, "no row has all shifts", transform=axes.transAxes, ha="center", color=DARK)
+    marks, lines = _marks(axes, view, sheet, 6.5 if sheet.numbered else 8.0, across=True)
+    known = ", with 95% intervals" if any(end != spot.middle for spot in spots for end in spot.bars[0]) else ""
+    axes.set_title(f"{view.title}{', enlarged' if view.pool else ''}{known}", fontsize=10)
+    axes.set_xlabel(f"ID accuracy, {sheet.by.panel.test.name} (%)", fontsize=9)
+    axes.set_ylabel("OOD accuracy (%)", fontsize=9)
+    place(axes, _alphas(view, sheet) | _names(view, sheet), marks, lines)
 
 
-def _shift_panel(axes: Axes, scores: Scores, name: str) -> None:
-    """One shift; ID accuracy on the axis of its line."""
-    line = scores.lines.get(name)
-    spots = []
+def _small(axes: Axes, view: View, sheet: Sheet) -> None:
+    """One shift, or the OOD mean, with all reference models and all rows."""
+    spots = _spots(view, sheet.background + [row for series in sheet.named for row in series.every])
+    frame(axes, *limits([*view.pool, *(end for spot in spots for end in spot.bars[0])]))
+    ground(axes, view)
+    _marks(axes, view, sheet, 4.5, across=False)
+    title = view.title if view.shift else f"{view.title.split(' over')[0]}, all reference models"
+    axes.set_title(title, fontsize=9, pad=3)
+    axes.set_xlabel(f"{view.id_label}\n{view.silence}".strip(), fontsize=8, labelpad=1)
+
+
+def _marks(axes: Axes, view: View, sheet: Sheet, size: float, *, across: bool) -> tuple[list[Pair], list[list[Pair]]]:
+    """Every row of a panel: its large marks; its curves, intervals and small marks. ``across``: with ID intervals too."""
+    background = [spot.middle for spot in _spots(view, sheet.background)]
+    _dots(axes, background, zorder=2.5, **FAINT | {"ms": size / 2})
+    marks, lines = [], [[place] for place in background]
+    for number, series in enumerate(sheet.named):
+        look = _look(number)
+        small = series.loose if series.headline else []
+        curve, loose = ([spot.middle for spot in _spots(view, rows)] for rows in (series.curve, small))
+        _dots(axes, curve, lw=1.1, ms=size * 0.4, mew=0, zorder=3, **look)
+        _dots(axes, loose, ls="", ms=size * 0.6, mew=0, zorder=3, **look)
+        lines += [curve, *([place] for place in loose)]
+        for spot in _spots(view, series.large):
+            for bar in spot.bars[: 1 + across]:
+                _dots(axes, bar, color=look["color"], lw=0.9, alpha=0.6, zorder=3.5)
+                lines.append(bar)
+            _dots(axes, [spot.middle], ms=size, mec="white", mew=0.5, zorder=4, **look)
+            marks.append(spot.middle)
+    return marks, lines
+
+
+def _dots(axes: Axes, places: Sequence[Pair], **look: Any) -> None:
+    axes.plot(*np.array(places).reshape(-1, 2).T, **look)
+
+
+def _names(view: View, sheet: Sheet) -> dict[Pair, str]:
+    """Per series its name beside one row; a curve without other rows has a number or, as alphas stand there, nothing."""
+    found: dict[Pair, str] = {}
+    for number, series in enumerate(sheet.named):
+        for spot in _spots(view, series.every if series.large or sheet.numbered else [])[:1]:
+            name = str(number + 1) if sheet.numbered else _plain(series.label)
+            found[spot.middle] = f"{found[spot.middle]}, {name}" if spot.middle in found else name
+    return found
+
+
+def _alphas(view: View, sheet: Sheet) -> dict[Pair, str]:
+    """Where a sheet has one curve, the alphas of some of its points."""
+    curves = [series.curve for series in sheet.named if series.curve]
+    rows = curves[0] if len(curves) == 1 and not sheet.numbered else []
+    named = [row for row in rows if any(math.isclose(row.alpha or 0.0, alpha) for alpha in NAMED_ALPHAS)]
+    return {spot.middle: f"alpha {row.alpha:g}" for row in named for spot in _spots(view, [row])}
+
+
+def _spots(view: View, rows: Iterable[Row]) -> list[Spot]:
+    return [spot for row in rows if (spot := view.spot(row))]
+
+
+def curve_picture(scores: RunScores, *paths: Path) -> None:
+    """One run: its start model, its headline, its other points and the curve of its weight-space ensembles."""
+    found = [Series("weight-space ensembles", tuple(row for row in scores.rows if row.alpha is not None))]
     for row in scores.rows:
-        x = row.effective[name].id if name in row.effective else row.id.value
-        spots.append(Spot(Interval(x, x, x), Interval(*row.scores[name][:3])))
-    _panel(axes, scores, spots, [line] if line else [], _pool(line, scores, name) if line else [], labels=False)
-    axes.set_title(short_names(scores.suite)[name], fontsize=10)
-    if line and line.unusable:
-        axes.text(0.03, 0.95, "line says nothing", transform=axes.transAxes, va="top", fontsize=8, color=GREY)
+        if row.point == START or row.headline or row.alpha is None:
+            found.append(Series("start model" if row.point == START else row.model, (), headline=row))
+    title = f"{scores.record.method} on {scores.panel.name}: accuracy under shift against ID accuracy"
+    sheet_picture(Sheet(title, scores.yardstick, tuple(series for series in found if series.every)), *paths)
 
 
-def _pool(line: BaselineLine, scores: Scores, name: str) -> list[tuple[float, float]]:
-    """(ID, OOD) accuracies of the reference models on one shift."""
-    assert scores.baseline
-    id_set = scores.baseline.id_set if line.axis == "full" else f"{scores.baseline.id_set}/{name}"
-    models = [model for model in scores.baseline.models if model.name in line.names]
-    return [(m.counts[id_set].accuracy, m.counts[name].accuracy) for m in models]
+def board_picture(board: Board, *paths: Path) -> None:
+    """All rows of a board, those with a name with their curve of weight-space ensembles where they have one."""
+    found = []
+    for number, item in enumerate(entry.submission for entry in board.entries):
+        found.append(Series(item.info.title, item.curve if number < NAMED else (), headline=item.scores.headline))
+    by = board.first.scores.yardstick
+    sheet_picture(Sheet(f"{by.panel.title}: accuracy under shift against ID accuracy", by, tuple(found)), *paths)
 
 
-def _pool_means(scores: Scores) -> list[tuple[float, float]]:
-    """(ID, OOD mean) of the reference models that have every headline shift."""
-    if not scores.baseline:
-        return []
-    names = [spec.name for spec in scores.suite.headline_shifts]
-    models = [m for m in scores.baseline.models if {scores.baseline.id_set, *names} <= m.counts.keys()]
-    ood = [sum(model.counts[name].accuracy for name in names) / len(names) for model in models]
-    return [(m.counts[scores.baseline.id_set].accuracy, mean) for m, mean in zip(models, ood, strict=True)]
-
-
-def _panel(
-    axes: Axes,
-    scores: Scores,
-    spots: Sequence[Spot | None],
-    lines: Sequence[BaselineLine],
-    pool: Sequence[Pair],
-    *,
-    labels: bool,
-) -> None:
-    """Background and curve of one run; rows without a spot are left out."""
-    present = [(row, spot) for row, spot in zip(scores.rows, spots, strict=True) if spot]
-    _background(axes, lines, pool, [spot for _, spot in present])
-    _curve(axes, present, labels=labels)
-
-
-def _background(axes: Axes, lines: Sequence[BaselineLine], pool: Sequence[Pair], spots: Sequence[Spot]) -> None:
-    """Reference models, line with band, y = x, ticks; the limits hold all of it."""
-    x, y = _limits([*pool, *((spot.id.value, spot.ood.value) for spot in spots)], 0.4)
-    _frame(axes, x, y)
-    if pool:
-        xs, ys = ([logit(pair[side]) for pair in pool] for side in (0, 1))
-        axes.scatter(xs, ys, s=16, color=GREY, alpha=0.75, label="reference models", zorder=2)
-    if lines:
-        _line(axes, lines, x)
-    axes.plot(x, x, color=GREY, lw=0.9, ls=":", label="y = x", zorder=1)
-
-
-def _limits(pairs: Sequence[Pair], margin: float) -> tuple[Pair, Pair]:
-    """Limits of both axes (logits) that hold ``pairs`` (accuracies) with a margin in logits."""
-    if not pairs:
-        return (logit(0.1), logit(0.9)), (logit(0.1), logit(0.9))
-    x, y = ([logit(pair[side]) for pair in pairs] for side in (0, 1))
-    return (min(x) - margin, max(x) + margin), (min(y) - margin, max(y) + margin)
-
-
-def _frame(axes: Axes, x: Pair, y: Pair) -> None:
-    """Limits, grid, and ticks at round percentages about a fifth of an inch apart or more."""
-    box, size = axes.get_position(), axes.figure.get_size_inches()  # type: ignore[union-attr]
-    sides = ((axes.xaxis, x, box.width * size[0], 0.3), (axes.yaxis, y, box.height * size[1], 0.2))
-    for axis, (low, high), inches, apart in sides:
-        ticks = _ticks(low, high, apart / inches * (high - low))
-        axis.set_ticks([logit(tick) for tick in ticks], [f"{100 * tick:g}" for tick in ticks])
-    axes.set_xlim(x)
-    axes.set_ylim(y)
-    axes.grid(color="#e4e4e4", lw=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=8)
-
-
-def _ticks(low: float, high: float, apart: float) -> list[float]:
-    """Round accuracies between two logits, at least ``apart`` logits from each other."""
-    choices = TICKS if high - low > 1.5 else [percent / 100 for percent in range(1, 100)]
-    step = 1 if high - low > 1.5 else next(s for s in (1, 2, 5, 10) if logit(0.5 + s / 100) >= apart or s == 10)
-    kept: list[float] = []
-    for tick in choices[step - 1 :: step]:
-        if low <= logit(tick) <= high and (not kept or logit(tick) - logit(kept[-1]) >= apart):
-            kept.append(tick)
-    return kept
-
-
-def _line(axes: Axes, lines: Sequence[BaselineLine], limits: tuple[float, float]) -> None:
-    """The mean of ``lines`` with the band of ordinary models; dashed beyond the pool's ID range."""
-    grid = np.linspace(*limits, 80)
-    values = [ordinary(lines, 1 / (1 + math.exp(-x))) for x in grid]
-    low, high = (np.array([logit(max(0.0, min(1.0, v[side]))) for v in values]) for side in (1, 2))
-    middle: Floats = np.array([logit(v.value) for v in values])
-    inside = [max(line.id_range[0] for line in lines), min(line.id_range[1] for line in lines)]
-    within = (grid >= logit(inside[0])) & (grid <= logit(inside[1]))
-    name = "baseline line" if len(lines) == 1 else f"baseline line: mean of the lines of {len(lines)} shifts"
-    name += f" ({dead} unusable)" if (dead := sum(bool(line.unusable) for line in lines)) else ""
-    axes.fill_between(grid, low, high, color="#bdbdbd", alpha=0.35, lw=0, label="95% of ordinary models", zorder=1)
-    axes.plot(grid, middle, color="#555555", lw=1.1, ls="--", zorder=2)
-    axes.plot(grid[within], middle[within], color="#555555", lw=1.8, label=name, zorder=2)
-
-
-def _curve(axes: Axes, rows: Sequence[tuple[Row, Spot]], *, labels: bool) -> None:
-    """The points of a run: those with an alpha are connected, start and headline have their intervals."""
-    path = sorted((row.alpha, *_middle(spot)) for row, spot in rows if row.alpha is not None)
-    if path:
-        _, xs, ys = zip(*path, strict=True)
-        size = 3.5 if labels else 2.5
-        axes.plot(xs, ys, "-o", color=COLOURS[0], ms=size, lw=1.3, label="weight-space ensembles", zorder=3)
-    named, avoid = [], _dense([(x, y) for _, x, y in path])
-    for row, spot in rows:
-        kind = 0 if row.point == START else 1 if row.headline else 2
-        if kind == 2 and row.alpha is not None:
-            if any(math.isclose(row.alpha, alpha) for alpha in NAMED_ALPHAS):
-                named.append((spot, f"alpha {row.alpha:g}"))
-            continue
-        marker, colour, size = (("s", COLOURS[2], 7), ("*", COLOURS[1], 12), ("o", COLOURS[5], 6))[kind]
-        label = ("start model", f"headline: {row.model}", row.point)[kind]
-        avoid += _mark(axes, spot, marker, colour, size=size if labels else size * 0.7, label=label, bars=labels)
-        named.append((spot, "start" if kind == 0 else row.point.replace("alpha=", "alpha ")))
-    if labels:
-        place(axes, [_middle(spot) for spot, _ in named], [text for _, text in named], avoid)
-
-
-def _middle(spot: Spot) -> Pair:
-    return logit(spot.id.value), logit(spot.ood.value)
-
-
-def _mark(axes: Axes, spot: Spot, marker: str, colour: str, *, size: float, label: str, bars: bool) -> list[Pair]:
-    """Draw one point; the places that its error bars cover."""
-    (x, x_low, x_high), (y, y_low, y_high) = ([logit(v) for v in interval] for interval in spot)
-    errors: dict[str, Any] = {}
-    if bars:
-        errors = {"xerr": [[x - x_low], [x_high - x]], "yerr": [[y - y_low], [y_high - y]], "elinewidth": 0.9}
-    edge: dict[str, Any] = {"ms": size, "mec": "white", "mew": 0.6}
-    axes.errorbar([x], [y], fmt=marker, color=colour, ecolor=colour, label=label, zorder=4, **edge, **errors)
-    across = [(float(v), y) for v in np.linspace(x_low, x_high, 9)]
-    return across + [(x, float(v)) for v in np.linspace(y_low, y_high, 5)]
-
-
-def board_picture(board: Board, path: Path) -> None:
-    """All rows of a board: left with the reference models and their line, right enlarged, each row with its name."""
-    items = [entry.submission for entry in board.entries if entry.submission.scores.headline.ood_mean]
-    scores = board.first.scores
-    spots = [spot for item in items if (spot := _mean_spot(item.scores.headline))]
-    curves = [sorted(_alphas(item.scores.rows)) for item in items]
-    figure = _figure((13, 6.2))
-    figure.subplots_adjust(left=0.055, right=0.99, top=0.92, bottom=0.095)
-    overview, near = figure.subplots(1, 2, width_ratios=(1, 1.6))
-    _background(overview, _mean_lines(scores), _pool_means(scores), spots)
-    ends = [(interval.id[i], interval.ood[j]) for interval in spots for i, j in ((1, 0), (2, 0), (0, 1), (0, 2))]
-    _frame(near, *_limits(ends, 0.12))
-    avoid: list[Pair] = []
-    for number, (spot, curve) in enumerate(zip(spots, curves, strict=True)):
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-        along = [(x, y) for _, x, y in curve]
-        for axes, size in ((overview, 4.0), (near, 8.0)):
-            axes.plot([x for x, _ in along], [y for _, y in along], color=colour, lw=0.9, alpha=0.7, zorder=3)
-            bars = _mark(axes, spot, marker, colour, size=size, label="_", bars=axes is near)
-        avoid += _dense(along) + bars
-    place(near, [_middle(spot) for spot in spots], [item.info.title for item in items], avoid)
-    for axes in (overview, near):
-        axes.set_xlabel(f"ID accuracy, {scores.suite.test.name} (%)")
-    overview.set_ylabel(_mean_label(scores))
-    overview.set_title(f"{scores.suite.name}: rows of the board and reference models", fontsize=10)
-    near.set_title("the same rows enlarged, with 95% intervals", fontsize=10)
-    overview.legend(loc="lower right", frameon=False, fontsize=7.5)
-    _save(figure, path)
-
-
-def _dense(curve: Sequence[Pair]) -> list[Pair]:
-    """Eight places on every piece of a curve."""
-    pieces = itertools.pairwise(curve)
-    return [(a + (c - a) * i / 8, b + (d - b) * i / 8) for (a, b), (c, d) in pieces for i in range(9)]
-
-
-def _alphas(rows: Iterable[Row]) -> list[tuple[float, float, float]]:
-    return [(r.alpha, logit(r.id.value), logit(r.ood_mean.value)) for r in rows if r.alpha is not None and r.ood_mean]
-
-
-def _figure(size: tuple[float, float]) -> Figure:
+def blank(size: tuple[float, float]) -> Figure:
+    """A figure of that size in inches, drawn without pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -281,7 +287,8 @@ def _figure(size: tuple[float, float]) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write it as .svg or .png: the same input gives the same bytes."""
     import matplotlib
 
     path.parent.mkdir(parents=True, exist_ok=True)
