@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from robustbench_ft import tables
 from robustbench_ft.errors import CheckError
-from robustbench_ft.statistics import MIN_SEEDS, Interval
-from robustbench_ft.tables import ABSENT, Format, layout, mean_effective, mean_over, percent, plus_minus, short_names
+from robustbench_ft.statistics import MIN_SEEDS
+from robustbench_ft.tables import ABSENT, Format, layout, mean_cells, mean_headers, percent, plain, plus_minus, short_names
 
 if TYPE_CHECKING:
-    from robustbench_ft.leaderboard import Board, Entry
+    from robustbench_ft.boards import Board, Entry
+    from robustbench_ft.lines import Axis
+    from robustbench_ft.rows import Scores
     from robustbench_ft.submission import Submission
 
 BEGIN, END = "<!-- rbft:begin -->", "<!-- rbft:end -->"
@@ -27,7 +31,9 @@ How to read it, in percent, with 95% intervals:
 - **ID/OOD mean** is the mean of the two. Rows are ordered and ranked by it.
 - **Effective robustness** is OOD accuracy above what an ordinary model of the same ID accuracy has: the distance to
   the baseline line, shift by shift, then the mean. It never ranks alone: the start model, which was not tuned at all,
-  often has the most. *Italics*: the ID accuracy lies beyond the reference models, so the line is extrapolated.
+  often has the most. *Italics*: the ID accuracy lies beyond the reference models, so the line is extrapolated. In
+  parentheses: the line says nothing there. `‡`: above or below the line depends on the axes (logit, probit, linear; ID
+  accuracy over all classes or the shift's). `†`: on ID accuracy over all classes, where other rows have the shift's.
 - **Relative robustness** is the OOD mean minus the start model's: what fine-tuning gave or took under shift.
 - **Rank**: `2-4` means that one row is significantly better and that at most three may be (paired tests on the same
   images plus seed noise, 5% after Holm). Ranks in parentheses are those that a row *would* have: `rescored` verifies
@@ -46,14 +52,25 @@ def replaced(text: str, body: str, where: str) -> str:
     return f"{text[: text.index(BEGIN)]}{BEGIN}\n\n{body}\n{text[text.index(END) :]}"
 
 
+def contents(sections: Iterable[str]) -> str:
+    """Links to the sections, each by its title line."""
+    titles = [text.splitlines()[0].removeprefix("## ") for text in sections]
+    return "\n".join(f"- [{title}](#{_anchor(title)})" for title in titles) + "\n"
+
+
+def _anchor(title: str) -> str:
+    """As GitHub makes it from a title: lower case, no punctuation, dashes for spaces."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
 def section(board: Board, picture: str) -> str:
     """One board: title, picture, table, effective robustness per shift, and what the suite can resolve."""
     item = board.first
-    suite, start = item.scores.suite, item.first.start
+    suite, start = item.scores.panel, item.first.start
     parts = [
         f"## {suite.name}: {plain(suite.title)}",
         f"Start model: {plain(start.name)} (weights `{start.weights[:12]}`). Protocol `{item.first.protocol[:12]}`.",
-        f"![{suite.name}: OOD mean against ID of every row]({picture})",
+        f"![{suite.name}: OOD against ID accuracy of every row]({picture}.svg)\n\n([PNG]({picture}.png))",
         main_table(board, tables.FORMATS["markdown"]),
         *_details(board),
         *_footer(board),
@@ -61,36 +78,26 @@ def section(board: Board, picture: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def plain(text: str) -> str:
-    """Text of a submitter on one line, without characters that markdown or HTML would read as markup."""
-    for character in r"\`*_[]<>|":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())
-
-
 def main_table(board: Board, style: Format) -> str:
     """The board's table in a format of ``tables``."""
-    scores = board.first.scores
+    scores = board.scores
     header = [["rank"], ["method"], ["seeds"], ["ID"], ["OOD mean"], ["ID/OOD mean"]]
-    if scores.usable:
-        header.append(["effective", "robustness", mean_over(scores.usable, scores.suite)])
+    header += mean_headers(scores)
     header.append(["relative", "robustness", "vs start"])
-    header += [[name] for name in short_names(scores.suite).values()] + [["chosen by"], ["status"]]
-    return layout(header, [_cells(entry, style) for entry in board.entries], style, left=2)
+    header += [[name] for name in short_names(scores.panel).values()] + [["chosen by"], ["status"]]
+    return layout(header, [_cells(entry, scores, style) for entry in board.entries], style, left=2)
 
 
-def _cells(entry: Entry, style: Format) -> list[str]:
-    item = entry.submission
-    scores, row = item.scores, item.scores.headline
+def _cells(entry: Entry, scores: Scores, style: Format) -> list[str]:
+    item, row = entry.submission, entry.submission.scores.headline
     title = item.info.title
     if style.tablefmt == "pipe":
         title = f"[{plain(title)}](submissions/{quote(item.name)})"
-    cells = [_rank(entry), title, _seeds(item), plus_minus(Interval(*row.id[:3])), plus_minus(row.ood_mean)]
+    cells = [_rank(entry), title, _seeds(item), plus_minus(row.id), plus_minus(row.ood_mean)]
     cells.append(plus_minus(row.id_ood_mean))
-    if scores.usable:
-        cells.append(mean_effective(row, scores.usable, style))
+    cells += mean_cells(row, scores, style)
     cells.append(plus_minus(row.relative_mean, signed=True))
-    cells += [percent(row.scores[s.name].value) if s.name in row.scores else ABSENT for s in scores.suite.shifts]
+    cells += [percent(row.scores[s.name].value) if s.name in row.scores else ABSENT for s in scores.panel.shifts]
     return [*cells, _selection(item), entry.status]
 
 
@@ -116,44 +123,55 @@ def _selection(item: Submission) -> str:
 
 def _details(board: Board) -> list[str]:
     """Effective robustness per shift, folded away."""
-    lines = board.first.scores.lines
-    if not lines:
+    scores, style = board.scores, tables.FORMATS["markdown"]
+    if not scores.measured:
         return []
-    short, style = short_names(board.first.scores.suite), tables.FORMATS["markdown"]
+    short = short_names(scores.panel)
     cells = []
     for entry in board.entries:
-        effective = entry.submission.scores.headline.effective
-        rhos = [tables.rho_cell(effective.get(name), line, style) for name, line in lines.items()]
+        row = entry.submission.scores.headline
+        rhos = [tables.rho_cell(row, name, scores, style) for name in scores.measured]
         cells.append([plain(entry.submission.info.title), *rhos])
-    table = layout([["method"], *([short[name]] for name in lines)], cells, style)
+    table = layout([["method"], *([short[name], *tables.axis_note(scores, name)] for name in scores.measured)], cells, style)
     summary = "<summary>Effective robustness per shift, with z (distance in SDs of ordinary models)</summary>"
     return [f"<details>{summary}", table, "</details>"]
 
 
 def _footer(board: Board) -> list[str]:
-    return [*_baseline_note(board), *_gap_note(board), *_data_note(board)]
+    return [*baseline_note(board.scores), *_gap_note(board), *_data_note(board)]
 
 
-def _baseline_note(board: Board) -> list[str]:
-    scores = board.first.scores
+def baseline_note(scores: Scores) -> list[str]:
+    """Which line effective robustness is measured against, and which shifts it says nothing about."""
     if scores.baseline is None:
         return ["This suite has no baseline line, so effective robustness is not known."]
-    short = short_names(scores.suite)
-    fits = ", ".join(f"{short[name]} {line.r2:.2f}" for name, line in scores.lines.items())
-    unusable = [f"{short[name]} ({line.unusable})" for name, line in scores.lines.items() if line.unusable]
+    lines = {
+        _line(name, axis, scores): line
+        for name in scores.measured
+        for axis, line in scores.yardstick.lines[name].items()
+        if any(name in row.effective and row.effective[name].axis == axis for row in scores.rows)
+    }
+    fits = ", ".join(f"{name} {'/'.join(f'{piece.r2:.3f}' for piece in line.pieces)}" for name, line in lines.items())
+    unusable = [f"{name} ({line.unusable})" for name, line in lines.items() if line.unusable]
     text = (
         f"Baseline line `{scores.baseline.id}` (hash `{scores.baseline.hash[:12]}`), fitted to "
         f"{len(scores.baseline.models)} models trained in the standard way on ID alone; R2: {fits}."
     )
     if unusable:
         text += f" Left out of the mean, as the line says nothing: {'; '.join(unusable)}."
-    return [text]
+    return [" ".join([text, *tables.line_notes(scores)])]
+
+
+def _line(name: str, axis: Axis, scores: Scores) -> str:
+    """``r (full ID)``: the axis is told where the shift has two."""
+    subset = next(spec.subset for spec in scores.panel.shifts if spec.name == name)
+    return short_names(scores.panel)[name] + (f" ({axis} ID)" if subset else "")
 
 
 def _gap_note(board: Board) -> list[str]:
     if board.gap is None:
         return []
-    gap, n = board.gap, board.first.scores.headline.id.n
+    gap, n = board.gap, board.scores.panel.test.n
     points = f"{100 * gap.value:.2f}"
     seed = "unknown (no row has three seeds; ranks count image noise alone)"
     if gap.seed:

@@ -1,122 +1,27 @@
+"""The page, its pictures and its exports: what they say, when they are stale, what is refused."""
+
 import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from fabricated import FT, START, make_baseline, make_run, make_suite, mix
+from fabricated import FT, MATCHED, START, make_baseline, make_matched, make_suite, mix
+from test_ranks import board_of, root, submit, suite
 from test_submission import INFO
 
-from robustbench_ft import leaderboard, page
+from robustbench_ft import baselines, leaderboard, page
 from robustbench_ft.errors import CheckError, DataError, UnknownName
-from robustbench_ft.files import write_atomic
-from robustbench_ft.leaderboard import Board, boards, check, export, rankable, seed_values, write
-from robustbench_ft.statistics import Noise, difference_pvalue, paired_variance, pooled_seed_variance
-from robustbench_ft.submission import read_all
+from robustbench_ft.leaderboard import check, export, read, write
+from robustbench_ft.records import Counts
 from robustbench_ft.suites import Suite
 
-GOOD, TWIN = mix(0.5), tuple(value - 0.002 for value in mix(0.5))
-
-
-def submit(root: Path, suite: Suite, name: str, accuracies: tuple[float, ...], **fields: Any) -> None:
-    """Three seeds (one for a deterministic method) whose accuracies differ by a few images."""
-    seeds = fields.pop("seeds", 1 if fields.get("deterministic") else 3)
-    shake = fields.pop("shake", 0.004)
-    for seed in range(seeds):
-        shaken = tuple(value + shake * (seed - 1) * (seeds > 1) for value in accuracies)
-        make_run(root / f"submissions/{name}/seed-{seed}", suite, shaken, seed=seed, method=name, **fields)
-    write_atomic(root / f"submissions/{name}/submission.toml", INFO.replace("Fine-tuning", f"Method {name}"))
-
-
-@pytest.fixture
-def suite(tmp_path: Path) -> Suite:
-    suite = make_suite(tmp_path, 1000, baseline=str(tmp_path / "toy.json"))
-    make_baseline(suite).save(tmp_path / "toy.json")
-    return suite
-
-
-@pytest.fixture
-def root(tmp_path: Path, suite: Suite) -> Path:
-    submit(tmp_path, suite, "zeroshot", START, deterministic=True)
-    submit(tmp_path, suite, "ft", FT)
-    submit(tmp_path, suite, "good", GOOD)
-    submit(tmp_path, suite, "twin", TWIN)
-    submit(tmp_path, suite, "oracle", tuple(v + 0.02 for v in GOOD), selection={"alpha": "oracle"})
-    submit(tmp_path, suite, "unsaid", tuple(v - 0.02 for v in GOOD), selection={"lr": "unstated:my taste"}, seeds=2)
-    return tmp_path
-
-
-def board_of(root: Path, suite: Suite) -> Board:
-    (board,) = boards(read_all(root / "submissions", lambda name: suite))
-    return board
-
-
-def test_order_and_ranks(root: Path, suite: Suite) -> None:
-    board = board_of(root, suite)
-    ranks = {entry.submission.name: entry.rank for entry in board.entries}
-    assert list(ranks) == ["oracle", "good", "twin", "unsaid", "ft", "zeroshot"]
-    assert ranks["oracle"] is None and ranks["unsaid"] is None
-    assert ranks["good"] == ranks["twin"] == (1, 2)
-    assert ranks["ft"] == (3, 3) and ranks["zeroshot"] == (4, 4)
-
-
-def test_every_pair_of_ranks_by_hand(root: Path, suite: Suite) -> None:
-    """Ranks once more from the packs: plain loops, p-values times the number of comparisons left."""
-    items = [item for item in read_all(root / "submissions", lambda name: suite) if rankable(item)]
-    s2 = pooled_seed_variance(
-        seed_values(item) for item in read_all(root / "submissions", lambda name: suite) if item.name != "zeroshot"
-    )
-    assert s2 and s2.df == 4 * 2
-    sets = {"toy-test/own": 0.5} | {f"{spec.name}/own": 0.1 for spec in suite.shifts}
-    expected = {}
-    for a in items:
-        tests = []
-        for b in items:
-            if a is not b:
-                share = sum(0 if item.name == "zeroshot" else 1 / 3 for item in (a, b))
-                difference = float(np.mean(seed_values(a)) - np.mean(seed_values(b)))
-                variance = paired_variance(a.shares, b.shares, sets)
-                tests.append((difference_pvalue(difference, variance, Noise(s2.variance * share, 8)), difference))
-        better = worse = 0
-        for step, (p, difference) in enumerate(sorted(tests)):
-            if p * (len(tests) - step) > 0.05:
-                break
-            better, worse = better + (difference < 0), worse + (difference > 0)
-        expected[a.name] = (1 + better, len(items) - worse)
-    assert {e.submission.name: e.rank for e in board_of(root, suite).entries if e.rank} == expected
-
-
-def test_deterministic_rows_have_no_seed_noise(tmp_path: Path, suite: Suite) -> None:
-    """Rows one point apart; seeds of the trained ones differ by 3 points, which hides their order alone."""
-    for name, deterministic in (("a", True), ("b", True), ("c", False), ("d", False)):
-        accuracies = tuple(value - 0.01 * (name in "bd") for value in FT)
-        submit(tmp_path, suite, name, accuracies, deterministic=deterministic, shake=0.03)
-    ranks = {entry.submission.name: entry.rank for entry in board_of(tmp_path, suite).entries}
-    assert ranks["a"] == (1, 3) and ranks["b"] == (2, 4)
-    assert ranks["c"] == ranks["d"] == (1, 4)
-
-
-def test_smallest_gap(root: Path, suite: Suite) -> None:
-    gap = board_of(root, suite).gap
-    assert gap and gap.seed
-    assert gap.seed.df == 4 * 2  # two seeds of `unsaid` and the deterministic row do not count
-    assert gap.seed.variance == pytest.approx(0.004**2, rel=0.02)
-    assert gap.value == pytest.approx(2.9 * (gap.image_variance + gap.seed.variance * 2 / 3) ** 0.5, rel=0.05)
-
-
-def test_boards_never_mix_start_models(root: Path, suite: Suite) -> None:
-    submit(root, suite, "other", FT, start={"name": "other-clip", "weights": "ab" * 32})
-    found = boards(read_all(root / "submissions", lambda name: suite))
-    assert [board.name for board in found] == ["toy-00000000", "toy-abababab"]
-    assert [len(board.entries) for board in found] == [6, 1]
-    assert found[1].gap is None and found[1].entries[0].rank == (1, 1)
+__all__ = ["root", "suite"]  # fixtures
 
 
 def test_write_then_check_then_stale(root: Path, suite: Suite) -> None:
     written = write(root, lambda name: suite)
-    assert [path.name for path in written] == ["leaderboard.md", "leaderboard-toy.svg"]
+    assert [path.name for path in written] == ["leaderboard.md", "leaderboard-toy.svg", "leaderboard-toy.png"]
     check(root, lambda name: suite)
     first = [path.read_bytes() for path in written]
     assert [path.read_bytes() for path in write(root, lambda name: suite)] == first
@@ -134,10 +39,13 @@ def test_write_then_check_then_stale(root: Path, suite: Suite) -> None:
 def test_check_wants_page_picture_and_markers(root: Path, suite: Suite) -> None:
     with pytest.raises(CheckError, match=r"no .*leaderboard\.md"):
         check(root, lambda name: suite)
-    path, picture = write(root, lambda name: suite)
-    picture.unlink()
-    with pytest.raises(CheckError, match=r"leaderboard-toy\.svg, which does not exist"):
-        check(root, lambda name: suite)
+    path, *pictures = write(root, lambda name: suite)
+    for picture in pictures:
+        kept = picture.read_bytes()
+        picture.unlink()
+        with pytest.raises(CheckError, match=rf"leaderboard-toy\{picture.suffix}, which does not exist"):
+            check(root, lambda name: suite)
+        picture.write_bytes(kept)
     for broken in (page.EMPTY.replace(page.END, ""), page.EMPTY + page.BEGIN, f"{page.END} {page.BEGIN}"):
         path.write_text(broken)
         with pytest.raises(CheckError, match=r"leaderboard\.md: expected one line"):
@@ -168,7 +76,7 @@ def test_the_page_tells_what_a_reader_must_know(root: Path, suite: Suite) -> Non
     assert rows["[Method good](submissions/good)"][1] == "(1-2)"
     assert "Smallest gap this board can resolve: **" in text
     assert "10 more images" in text
-    assert "![toy: OOD mean against ID of every row](docs/leaderboard-toy.svg)" in text
+    assert "![toy: OOD against ID accuracy of every row](docs/leaderboard-toy.svg)" in text
 
 
 def test_an_empty_page_says_so(tmp_path: Path, suite: Suite) -> None:
@@ -178,15 +86,58 @@ def test_an_empty_page_says_so(tmp_path: Path, suite: Suite) -> None:
 
 
 def test_exports(root: Path, suite: Suite) -> None:
-    board = board_of(root, suite)
-    document = json.loads(export([board], "json"))["boards"][0]
+    board, contents = board_of(root, suite), read(root, lambda name: suite)
+    document = json.loads(export(contents, "json"))["boards"][0]
     assert [row["submission"] for row in document["rows"]] == [entry.submission.name for entry in board.entries]
     assert document["rows"][1]["rank"] == [1, 2] and document["rows"][0]["rank"] is None
-    rows = list(csv.DictReader(io.StringIO(export([board], "csv"))))
+    rows = list(csv.DictReader(io.StringIO(export(contents, "csv"))))
     assert float(rows[1]["ood_mean"]) == document["rows"][1]["ood_mean"]
     assert rows[1]["rank"] == "1;2" and rows[0]["rank"] == ""
-    assert export([board], "latex").count(r"\\") == len(board.entries) + 1
-    assert "(1-2)" in export([board], "markdown")
+    assert export(contents, "latex").count(r"\\") == len(board.entries) + 1
+    assert "(1-2)" in export(contents, "markdown")
     with pytest.raises(UnknownName, match="unknown format 'html'"):
-        export([board], "html")
+        export(contents, "html")
     assert leaderboard.FORMATS == ("markdown", "csv", "json", "latex")
+
+
+def test_columns_of_effective_robustness_say_their_axis(tmp_path: Path) -> None:
+    """Two shifts of 15 of the 20 classes: rho stands on ID accuracy over these, and the page says so (DESIGN 7.1)."""
+    groups = {name: f"class_groups = {[[i] for i in range(15)]}" for name in MATCHED}
+    suite = make_suite(tmp_path, 1000, baseline=str(tmp_path / "toy.json"), extra=groups)
+    make_matched(suite).save(tmp_path / "toy.json")
+    for name, accuracies in (("ft", FT), ("good", mix(0.5))):
+        submit(tmp_path, suite, name, accuracies)
+    write(tmp_path, lambda name: suite)
+    text = (tmp_path / "leaderboard.md").read_text()
+    header = next(line for line in text.splitlines() if line.startswith("| method ") and "rank" not in line)
+    cells = [cell.strip() for cell in header.split("|")[2:-1]]
+    assert ["class-matched ID" in cell for cell in cells] == [spec.name in MATCHED for spec in suite.shifts]
+    assert text.count("‡") == 0 or "depends on the axes" in text
+
+
+def test_rows_on_a_dead_piece_keep_their_columns(tmp_path: Path) -> None:
+    """toy-v2 was filtered; below ID 80% its line says nothing: no second mean for the zero-shot row, and no shifted cells."""
+    suite = make_suite(tmp_path, 1000, baseline=str(tmp_path / "toy.json"))
+    baseline = make_baseline(suite, 20, noise=0.005, filtered={"toy-v2": "scratch-16"})
+    models = [
+        m.model_copy(update={"counts": m.counts | {"toy-v2": Counts(k=100 + i % 2, n=2000)}}) if i < 16 else m
+        for i, m in enumerate(baseline.models)
+    ]
+    baseline.model_copy(update={"models": tuple(models)}).save(tmp_path / "toy.json")
+    submit(tmp_path, suite, "zeroshot", START, deterministic=True)
+    submit(tmp_path, suite, "ft", FT)
+    contents = read(tmp_path, lambda name: suite)
+    text = contents.text()
+    assert f"Baseline line `toy@1` (hash `{baselines.load(str(tmp_path / 'toy.json')).hash[:12]}`), fitted to 20 models" in text
+    assert (
+        "Left out of the mean, as the line says nothing: v2 (ID up to 80" in text
+        and "toy-v2 was filtered against scratch-16" in text
+    )
+    lines = [line.split("|") for line in export(contents, "markdown").splitlines() if line.startswith("|")]
+    header, ft, zeroshot = (
+        dict(zip((c.strip() for c in lines[0]), (c.strip() for c in row), strict=True)) for row in (lines[0], *lines[2:])
+    )
+    assert "with v2<br>mean over 5" in header
+    assert ft["status"] == zeroshot["status"] == "rescored"
+    assert ft["with v2<br>mean over 5"] != "-" == zeroshot["with v2<br>mean over 5"]
+    assert zeroshot["relative<br>robustness<br>vs start"] == "0.0"

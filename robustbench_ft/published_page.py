@@ -1,0 +1,118 @@
+"""The text of ``leaderboard.md`` about published figures: a section per suite and start model, and one per track."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from robustbench_ft import suites, tables
+from robustbench_ft.page import baseline_note
+from robustbench_ft.published import STATUS, Evidence, PublishedBoard, TrackRow, disputed, label, origin, title
+from robustbench_ft.records import PublishedRecord
+from robustbench_ft.tables import ABSENT, Format, layout, mean_cells, mean_headers, percent, plain, plus_minus, short_names
+
+MARKDOWN = tables.FORMATS["markdown"]
+
+
+def section(board: PublishedBoard, picture: str | None) -> str:
+    """One board: picture, table, and folded away: every shift's rho, a soup's ingredients, where sources disagree."""
+    sources = len({one.source.short for one in board.evidence})
+    drawn = f"![{board.panel.name}, {board.start}: OOD against ID accuracy of published rows]({picture}.svg)"
+    parts = [
+        f"## {board.panel.name}, {plain(board.start)}: published figures",
+        f"{plain(board.panel.title)}. {len(board.evidence)} rows from {sources} source{'s' * (sources > 1)}, as printed there; "
+        "not re-scored, not tested, never ranked. Intervals are binomial, widened by rounding.",
+        *([f"{drawn}\n\n([PNG]({picture}.png))"] if picture else []),
+        main_table(board, board.listed, MARKDOWN),
+        *_folded("Effective robustness per shift, with z", _effective(board)),
+        *_folded(f"{len(board.pool)} soup ingredients", main_table(board, board.pool, MARKDOWN) if board.pool else ""),
+        *_folded("Where sources disagree: the same method, as each source has it", _disputes(board)),
+        *_folded("What the sources say of single rows", _row_notes(board)),
+        *(baseline_note(board.scores) if board.scores.baseline else []),
+        *_marks(board),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _folded(summary: str, text: str) -> list[str]:
+    return [f"<details><summary>{summary}</summary>", text, "</details>"] if text else []
+
+
+def main_table(board: PublishedBoard, evidence: Sequence[Evidence], style: Format) -> str:
+    """Rows of a board in a format of ``tables``."""
+    scores = board.scores
+    names = [spec.name for spec in board.panel.shifts if any(spec.name in one.row.scores for one in evidence)]
+    short = short_names(board.panel)
+    header = [["method"], ["figures from"], ["ID"], ["OOD mean"], ["ID/OOD mean"], *mean_headers(scores)]
+    header += [["relative", "robustness", "vs start"], *([short[name]] for name in names), ["chosen by"], ["status"]]
+    cells = []
+    for one in evidence:
+        row = one.row
+        means = [plus_minus(row.id), plus_minus(row.ood_mean), plus_minus(row.id_ood_mean), *mean_cells(row, scores, style)]
+        shifts = [percent(row.scores[name].value) if name in row.scores else ABSENT for name in names]
+        about = [_text(label(one, board), style), _text(origin(one), style)]
+        cells.append([*about, *means, plus_minus(row.relative_mean, signed=True), *shifts, chosen(one.record), STATUS])
+    return layout(header, cells, style, left=2)
+
+
+def _text(text: str, style: Format) -> str:
+    return plain(text) if style is MARKDOWN else text
+
+
+def chosen(record: PublishedRecord) -> str:
+    """Per hyperparameter that is not the recipe's default, the rule that chose it."""
+    rules = [f"{field}: {rule}" for field, rule in sorted(record.selection.items()) if rule != "default"]
+    return ", ".join(rules) or "default"
+
+
+def _effective(board: PublishedBoard) -> str:
+    scores = board.scores
+    if not scores.measured:
+        return ""
+    short = short_names(board.panel)
+    header = [["method"], ["figures from"], *([short[name], *tables.axis_note(scores, name)] for name in scores.measured)]
+    cells = [
+        [plain(label(one, board)), plain(origin(one)), *(tables.rho_cell(one.row, n, scores, MARKDOWN) for n in scores.measured)]
+        for one in board.listed
+    ]
+    return layout(header, cells, MARKDOWN, left=2)
+
+
+def _disputes(board: PublishedBoard) -> str:
+    """Groups of rows side by side; below each the spread: highest minus lowest, in points."""
+    names = [spec.name for spec in board.panel.tests if any(spec.name in one.record.values for one in board.listed)]
+    short = short_names(board.panel) | {board.panel.test.name: "ID"}
+    cells = []
+    for group in disputed(board):
+        values = {name: [one.record.values.get(name) for one in group] for name in names}
+        for index, one in enumerate(group):
+            found = [values[name][index] for name in names]
+            cells.append([plain(label(one, board)), plain(origin(one)), *(percent(f.accuracy) if f else ABSENT for f in found)])
+        spreads = [[figure.accuracy for figure in values[name] if figure] for name in names]
+        told = [percent(max(each) - min(each)) if len(each) > 1 else ABSENT for each in spreads]
+        cells.append(["", "**highest minus lowest**", *(f"**{text}**" for text in told)])
+    return layout([["method"], ["figures from"], *([short[name]] for name in names)], cells, MARKDOWN, left=2) if cells else ""
+
+
+def _row_notes(board: PublishedBoard) -> str:
+    told = [f"- {plain(label(o, board))}, {plain(origin(o))}: {plain(o.record.note)}" for o in board.listed if o.record.note]
+    return "\n".join(told)
+
+
+def _marks(board: PublishedBoard) -> list[str]:
+    """What marks in the tables mean; only those that occur."""
+    return [note for note in tables.notes(board.scores) if note[0] in tables.MARKS]
+
+
+def track_section(name: str, found: Iterable[TrackRow]) -> str:
+    """One track: a column per data set and their mean."""
+    track = suites.panel(name)
+    assert isinstance(track, suites.Track)
+    header = [["method"], ["start model"], ["figures from"], *([spec.name] for spec in track.sets), ["mean"], ["chosen by"]]
+    cells = []
+    for row in found:
+        record = row.record
+        about = [plain(title(record)), plain(record.start), plain(f"{row.source.short}, {record.table} ({record.provenance})")]
+        scores = [plus_minus(row.scores.get(spec.name)) for spec in track.sets]
+        cells.append([*about, *scores, plus_minus(row.mean), chosen(record)])
+    about_it = f"{plain(track.title)}. Each column is a model of its own, tuned on that data set."
+    return "\n\n".join([f"## {name}: published figures", about_it, layout(header, cells, MARKDOWN, left=3)]) + "\n"
