@@ -12,7 +12,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from robustbench_ft import baselines, method, suites, tables
+from robustbench_ft import baselines, method, score_tables, suites
 from robustbench_ft.errors import UnknownName
 from robustbench_ft.scoring import own_panel
 
@@ -120,7 +120,7 @@ def _show_baseline(name: str, *, as_json: bool) -> str:
     known = [suites.panel(one) for one in suites.panel_names()]
     panels = [panel for panel in known if isinstance(panel, suites.Panel) and panel.test.name == baseline.id_set]
     panels = panels or [own_panel(baseline)]
-    return _json(baseline.to_json(panels)) if as_json else tables.baseline_table(baseline, panels)
+    return _json(baseline.to_json(panels)) if as_json else score_tables.baseline_table(baseline, panels)
 
 
 def doctor(*, as_json: bool) -> str:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from robustbench_ft import tables
+from robustbench_ft import score_tables, tables
 from robustbench_ft.comparison import Changes, ClassChange, Comparison, Difference, compare, to_json
-from robustbench_ft.errors import UnknownName
 from robustbench_ft.sides import Side, seeds_known
 from robustbench_ft.statistics import ALPHA, MIN_SEEDS
-from robustbench_ft.tables import ABSENT, FORMATS, Format, layout, percent, plus_minus
+from robustbench_ft.tables import ABSENT, FORMATS, Format, check_form, layout, percent, plus_minus, sentence
 
 SIGNIFICANT = "*"
 
 
 def run(a: Path, b: Path, *, suite: str | None, form: str, as_json: bool) -> str:
     """What ``rbft compare A B`` prints."""
-    if form not in tables.CHOICES:
-        raise UnknownName("format", form, tables.CHOICES)
+    check_form(form)
     found = compare(a, b, suite)
     return json.dumps(to_json(found), indent=1, ensure_ascii=False) if as_json else render(found, form)
 
@@ -33,9 +30,7 @@ def render(found: Comparison, form: str) -> str:
     style = FORMATS[form]
 
     def text(lines: Iterable[str]) -> str:
-        if form == "table":
-            return "\n".join(textwrap.fill(line, tables.WIDTH, break_on_hyphens=False, break_long_words=False) for line in lines)
-        return "\n\n".join(tables.latex(line) if form == "latex" else line for line in lines)
+        return ("\n" if form == "table" else "\n\n").join(sentence(line, form) for line in lines)
 
     parts = [text(_heading(found)), difference_table(found, style), text(difference_notes(found))]
     if found.matched.levels:
@@ -83,7 +78,7 @@ def difference_table(found: Comparison, style: Format) -> str:
 
 
 def _label(name: str, found: Comparison) -> str:
-    short = tables.short_names(found.suite) | {found.suite.test.name: f"{found.suite.test.name} (ID)"}
+    short = score_tables.short_names(found.suite) | {found.suite.test.name: f"{found.suite.test.name} (ID)"}
     return short.get(name, name)
 
 

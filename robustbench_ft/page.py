@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from robustbench_ft import tables
+from robustbench_ft import score_tables, tables
 from robustbench_ft.errors import CheckError
+from robustbench_ft.score_tables import mean_cells, mean_headers, short_names
 from robustbench_ft.statistics import MIN_SEEDS
-from robustbench_ft.tables import ABSENT, Format, layout, mean_cells, mean_headers, percent, plain, plus_minus, short_names
+from robustbench_ft.tables import ABSENT, Format, layout, percent, plain, plus_minus
 
 if TYPE_CHECKING:
     from robustbench_ft.boards import Board, Entry
@@ -130,9 +131,11 @@ def _details(board: Board) -> list[str]:
     cells = []
     for entry in board.entries:
         row = entry.submission.scores.headline
-        rhos = [tables.rho_cell(row, name, scores, style) for name in scores.measured]
+        rhos = [score_tables.rho_cell(row, name, scores, style) for name in scores.measured]
         cells.append([plain(entry.submission.info.title), *rhos])
-    table = layout([["method"], *([short[name], *tables.axis_note(scores, name)] for name in scores.measured)], cells, style)
+    table = layout(
+        [["method"], *([short[name], *score_tables.axis_note(scores, name)] for name in scores.measured)], cells, style
+    )
     summary = "<summary>Effective robustness per shift, with z (distance in SDs of ordinary models)</summary>"
     return [f"<details>{summary}", table, "</details>"]
 
@@ -159,7 +162,7 @@ def baseline_note(scores: Scores) -> list[str]:
     )
     if unusable:
         text += f" Left out of the mean, as the line says nothing: {'; '.join(unusable)}."
-    return [" ".join([text, *tables.line_notes(scores)])]
+    return [" ".join([text, *score_tables.line_notes(scores)])]
 
 
 def _line(name: str, axis: Axis, scores: Scores) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import statistics as medians
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustbench_ft import records, suites, tables
-from robustbench_ft.errors import UnknownName, UsageError
+from robustbench_ft.errors import UsageError
 from robustbench_ft.metrics import PACK, RECORD
 from robustbench_ft.sides import Side, Weights, answers, measures, read
 from robustbench_ft.statistics import NO_NOISE, Noise, images_needed, pooled_seed_variance, smallest_gap
@@ -77,8 +76,7 @@ def run(
     as_json: bool,
 ) -> str:
     """What ``rbft power SUITE`` prints; ``gap`` in points, ``accuracy`` and ``disagreement`` as fractions."""
-    if form not in tables.CHOICES:
-        raise UnknownName("format", form, tables.CHOICES)
+    tables.check_form(form)
     found = power(suite, root=root, gap=gap, accuracy=accuracy, disagreement=disagreement)
     return json.dumps(to_json(found), indent=1, ensure_ascii=False) if as_json else render(found, form)
 
@@ -225,15 +223,16 @@ def render(found: Power, form: str) -> str:
         return tables.to_csv(_csv_rows(found))
     style = tables.FORMATS[form]
 
-    def text(line: str) -> str:
-        return textwrap.fill(line, tables.WIDTH) if form == "table" else tables.latex(line) if form == "latex" else line
-
-    parts = [text(f"{found.title}: smallest true gap, in points, that one test at 5% finds with 80% probability.")]
+    parts = [
+        tables.sentence(f"{found.title}: smallest true gap, in points, that one test at 5% finds with 80% probability.", form)
+    ]
     parts.append(_table(found, style, lambda one: f"{100 * one.gap:.2f}"))
     if found.gap is not None:
-        parts.append(text(f"Images per test set that a gap of {found.gap:g} points needs (-: seed noise alone hides it):"))
+        parts.append(
+            tables.sentence(f"Images per test set that a gap of {found.gap:g} points needs (-: seed noise alone hides it):", form)
+        )
         parts.append(_table(found, style, lambda one: f"{one.images:,}" if one.images else tables.ABSENT))
-    return "\n\n".join([*parts, *(text(note) for note in found.notes)]) + "\n"
+    return "\n\n".join([*parts, *(tables.sentence(note, form) for note in found.notes)]) + "\n"
 
 
 def _table(found: Power, style: tables.Format, cell: Callable[[Resolution], str]) -> str:

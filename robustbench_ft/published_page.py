@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from robustbench_ft import suites, tables
+from robustbench_ft import score_tables, suites, tables
 from robustbench_ft.page import baseline_note
 from robustbench_ft.published import STATUS, Evidence, PublishedBoard, TrackRow, disputed, label, origin, title
 from robustbench_ft.records import PublishedRecord
-from robustbench_ft.tables import ABSENT, Format, layout, mean_cells, mean_headers, percent, plain, plus_minus, short_names
+from robustbench_ft.score_tables import mean_cells, mean_headers, short_names
+from robustbench_ft.tables import ABSENT, Format, layout, percent, plain, plus_minus
 
 MARKDOWN = tables.FORMATS["markdown"]
 
@@ -69,9 +70,13 @@ def _effective(board: PublishedBoard) -> str:
     if not scores.measured:
         return ""
     short = short_names(board.panel)
-    header = [["method"], ["figures from"], *([short[name], *tables.axis_note(scores, name)] for name in scores.measured)]
+    header = [["method"], ["figures from"], *([short[name], *score_tables.axis_note(scores, name)] for name in scores.measured)]
     cells = [
-        [plain(label(one, board)), plain(origin(one)), *(tables.rho_cell(one.row, n, scores, MARKDOWN) for n in scores.measured)]
+        [
+            plain(label(one, board)),
+            plain(origin(one)),
+            *(score_tables.rho_cell(one.row, n, scores, MARKDOWN) for n in scores.measured),
+        ]
         for one in board.listed
     ]
     return layout(header, cells, MARKDOWN, left=2)
@@ -100,7 +105,7 @@ def _row_notes(board: PublishedBoard) -> str:
 
 def _marks(board: PublishedBoard) -> list[str]:
     """What marks in the tables mean; only those that occur."""
-    return [note for note in tables.notes(board.scores) if note[0] in tables.MARKS]
+    return [note for note in score_tables.notes(board.scores) if note[0] in score_tables.MARKS]
 
 
 def track_section(name: str, found: Iterable[TrackRow]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from robustbench_ft import accuracies, baselines, published, rows, score, suites, tables, yardstick
+from robustbench_ft import accuracies, baselines, published, rows, score, score_tables, suites, yardstick
 from robustbench_ft.accuracies import Table
 from robustbench_ft.baselines import Baseline, Reference
 from robustbench_ft.errors import DataError, PartialError, UnknownName, UsageError
@@ -75,25 +75,27 @@ def _run(asked: Request) -> str:
     scores = score.score(runs, yardstick.of(suite, asked.baseline, asked.axes))
     if asked.as_json:
         return _json(score.to_json(scores))
-    return shown(scores) if asked.form == "table" else tables.render(scores, asked.form, tables.title(scores))
+    return shown(scores) if asked.form == "table" else score_tables.render(scores, asked.form, score_tables.title(scores))
 
 
 def shown(scores: score.RunScores) -> str:
     """A run's tables for a terminal, and the alpha curve where there is one."""
-    return "\n".join(part for part in (tables.render(scores, "table", tables.title(scores)), tables.curve(scores)) if part)
+    return "\n".join(
+        part for part in (score_tables.render(scores, "table", score_tables.title(scores)), score_tables.curve(scores)) if part
+    )
 
 
 def _published(asked: Request) -> str:
     boards = published.boards([published.load(asked.path)])
     if asked.as_json:
         return _json({"boards": [published.to_json(board) for board in boards]})
-    return "\n".join(tables.render(b.scores, asked.form, f"{b.panel.name}, start model {b.start}") for b in boards)
+    return "\n".join(score_tables.render(b.scores, asked.form, f"{b.panel.name}, start model {b.start}") for b in boards)
 
 
 def _answer(asked: Request, scores: Scores, heading: str) -> str:
     if asked.as_json:
         return _json(rows.to_json(scores))
-    return tables.render(scores, asked.form, heading)
+    return score_tables.render(scores, asked.form, heading)
 
 
 def _table(asked: Request) -> tuple[Scores, str]:
@@ -112,7 +114,8 @@ def _table(asked: Request) -> tuple[Scores, str]:
         for model, figures in known.items()
     ]
     scores = rows.score(subjects, by)
-    told = f"{len(subjects)} model{'s' * (len(subjects) > 1)} of {asked.path.name} on {by.panel.name}, {tables.line_name(scores)}"
+    told = f"{len(subjects)} model{'s' * (len(subjects) > 1)} of {asked.path.name} on {by.panel.name}"
+    told += f", {score_tables.line_name(scores)}"
     return scores, told + (f", relative to {start}" if start else "")
 
 
@@ -203,7 +206,7 @@ def fit(asked: Pool) -> str:
     baseline.save(asked.out)
     if asked.as_json:
         return _json({"baseline": str(asked.out), **baseline.to_json([table.panel])})
-    text = tables.baseline_table(baseline, [table.panel])
+    text = score_tables.baseline_table(baseline, [table.panel])
     return f"{text}\nwrote {asked.out}\nnext  rbft score TABLE.csv --baseline {asked.out}"
 
 

@@ -27,7 +27,8 @@ from robustbench_ft.pretraining import (
     trend,
 )
 from robustbench_ft.rows import Row, row_json
-from robustbench_ft.tables import ABSENT, FORMATS, layout, mean_cells, mean_headers, mean_over, percent, plus_minus, short_names
+from robustbench_ft.score_tables import mean_cells, mean_headers, mean_over, short_names
+from robustbench_ft.tables import ABSENT, FORMATS, layout, percent, plus_minus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

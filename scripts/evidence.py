@@ -195,7 +195,8 @@ def _sources(board: PublishedBoard) -> list[str]:
     told = (
         f"The ten best rows of the ViT-B/16 board lie within {percent(max(values) - min(values))} points of OOD mean. The same "
         f"method, {found[0][1][0]}, differs by {percent(found[0][0])} points from one source to the next. Papers print one seed "
-        "or a mean without its spread: most gaps between methods on this board cannot be told from the choice of harness and recipe."
+        "or a mean without its spread: most gaps between methods on this board cannot be told from the choice of harness and "
+        "recipe."
     )
     header = ["method", "sources", "OOD means", "spread"]
     return ["## Where sources disagree (ViT-B/16)", _table(header, [[*cells, percent(spread)] for spread, cells in found]), told]

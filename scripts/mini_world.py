@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from robustbench_ft import packs, suites, tables
+from robustbench_ft import packs, score_tables, suites
 from robustbench_ft.baselines import Baseline
 from robustbench_ft.baselines import Reference as PoolModel
 from robustbench_ft.datasets import ImageSet, open_set
@@ -150,7 +150,7 @@ def make_baseline(suite: Suite, file: Path, store: Path) -> None:
         models=tuple(models),
     )
     baseline.save(file)
-    print(tables.baseline_table(baseline, [suite]))
+    print(score_tables.baseline_table(baseline, [suite]))
 
 
 if __name__ == "__main__":

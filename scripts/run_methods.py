@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from robustbench_ft import records, run, score, store, suites, tables, yardstick
+from robustbench_ft import records, run, score, score_tables, store, suites, yardstick
 from robustbench_ft.files import write_atomic
 from robustbench_ft.method import configure, names
 from robustbench_ft.metrics import RECORD
@@ -58,7 +58,7 @@ def main() -> None:
     for name in given.methods:
         folder = given.out / f"{suite.name}-{name.replace('_', '-')}"
         scores = score.score(score.load_run(folder), yardstick.of(suite))
-        print(tables.render(scores, "table", tables.title(scores)), flush=True)
+        print(score_tables.render(scores, "table", score_tables.title(scores)), flush=True)
 
 
 def about(name: str) -> str:

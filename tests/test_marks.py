@@ -7,13 +7,13 @@ import pytest
 from fabricated import MATCHED, SETS, make_baseline, make_matched, make_panel, printed
 from test_rows import BOTH, FULL, one_dead_piece, scored
 
-from robustbench_ft import rows, tables
+from robustbench_ft import rows, score_tables
 from robustbench_ft.rows import Scores, Subject
 from robustbench_ft.yardstick import Yardstick
 
 
 def render(scores: Scores, name: str) -> str:
-    return tables.render(scores, name, "figures")
+    return score_tables.render(scores, name, "figures")
 
 
 def cells(text: str, model: str) -> list[str]:

@@ -172,10 +172,10 @@ def test_the_scorer_never_imports_torch_or_scipy_stats(suite: Suite, tmp_path: P
     make_run(tmp_path / "run", suite, FT)
     code = (
         "import sys; from pathlib import Path\n"
-        "from robustbench_ft import baselines, boards, leaderboard, score, suites, tables, yardstick\n"
+        "from robustbench_ft import baselines, boards, leaderboard, score, score_tables, suites, yardstick\n"
         f"runs = score.load_run(Path({str(tmp_path / 'run')!r}))\n"
         f"scores = score.score(runs, yardstick.of(suites.load({str(suite.file)!r}), {str(base)!r}))\n"
-        "assert 'effective' in tables.render(scores, 'table', tables.title(scores))\n"
+        "assert 'effective' in score_tables.render(scores, 'table', score_tables.title(scores))\n"
         "print([m for m in ('torch', 'scipy.stats', 'matplotlib', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

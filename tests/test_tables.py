@@ -21,9 +21,10 @@ from fabricated import (
 from robustbench_ft.errors import UnknownName
 from robustbench_ft.lines import SCALES
 from robustbench_ft.score import RunScores, score
+from robustbench_ft.score_tables import baseline_table, curve, title
+from robustbench_ft.score_tables import render as rendered
 from robustbench_ft.statistics import Interval
-from robustbench_ft.tables import CHOICES, FORMATS, baseline_table, curve, latex, percent, plus_minus, title, to_csv
-from robustbench_ft.tables import render as rendered
+from robustbench_ft.tables import CHOICES, FORMATS, latex, percent, plus_minus, to_csv
 from robustbench_ft.yardstick import Yardstick
 
 
