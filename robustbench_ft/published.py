@@ -1,6 +1,6 @@
 """Published figures, scored and laid out: a board per suite and start model, greyed rows that are never ranked (DESIGN 7.10).
 
-A paper's figures have no predictions: their intervals are binomial at the test set's size, widened by rounding, and rows
+A paper's figures have no predictions: their intervals are binomial at the test set's size, with the rounding, and rows
 are not tested against each other.
 """
 

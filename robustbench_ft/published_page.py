@@ -21,7 +21,7 @@ def section(board: PublishedBoard, picture: str | None) -> str:
     parts = [
         f"## {board.panel.name}, {plain(board.start)}: published figures",
         f"{plain(board.panel.title)}. {len(board.evidence)} rows from {sources} source{'s' * (sources > 1)}, as printed there; "
-        "not re-scored, not tested, never ranked. Intervals are binomial, widened by rounding.",
+        "not re-scored, not tested, never ranked. Intervals are binomial, with the rounding of what is printed.",
         *([f"{drawn}\n\n([PNG]({picture}.png))"] if picture else []),
         main_table(board, board.listed, MARKDOWN),
         *_folded("Effective robustness per shift, with z", _effective(board)),

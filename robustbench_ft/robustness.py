@@ -74,33 +74,31 @@ def mean_effective_robustness(shifts: Sequence[Measured]) -> Interval:
     by all shifts (exact on the full axis; the cautious side on class-matched axes, which overlap). Lines fitted to the
     same reference models share their errors: a model's residuals on two shifts have the covariance seen in the pool,
     different models are independent. That the reference models saw the same test images is left out.
-    Seed noise comes from the per-seed means themselves. Rounding of printed figures widens it, ends added up.
+    Seed noise comes from the per-seed means themselves. Rounding of printed figures is an error like the images'.
     """
     per_seed = [_mean(rhos) for rhos in zip(*map(_rho_per_seed, shifts), strict=True)]
-    slopes, places, id_sd, ood, rounding = [], [], 0.0, 0.0, 0.0
+    slopes, places, id_sd, ood = [], [], 0.0, 0.0
     for shift in shifts:
         scale = transform(shift.line.scale)
         x, p = _position(shift)
         share = scale.slope(shift.line.intercept + shift.line.slope * x) / len(shifts)
         steep = share * shift.line.slope / scale.slope(x)
-        id_sd += steep * math.sqrt(_variance(p, shift.id[0].n))
-        ood += _variance(_mean([counts.accuracy for counts in shift.ood]), shift.ood[0].n) / len(shifts) ** 2
-        rounding += abs(steep) * shift.id[0].half + shift.ood[0].half / len(shifts)
+        id_sd += steep * math.sqrt(_variance(p, shift.id[0]))
+        ood += _variance(_mean([counts.accuracy for counts in shift.ood]), shift.ood[0]) / len(shifts) ** 2
         slopes.append(share)
         places.append(x)
     line = _shared_line_variance([shift.line for shift in shifts], slopes, places)
     df = min(shift.line.m for shift in shifts) - 2
     parts = [(line, df), (id_sd**2, math.inf), (ood, math.inf), seed_noise(per_seed)]
-    value, low, high = t_interval(_mean(per_seed), parts)
-    return Interval(value, low - rounding, high + rounding)
+    return t_interval(_mean(per_seed), parts)
 
 
-def _variance(p: float, n: int | None) -> float:
-    """Of an accuracy on ``n`` images; NaN where n is not known."""
-    if n is None:
+def _variance(p: float, counts: Accuracy) -> float:
+    """Of an accuracy on as many images, and of its rounding: even over one unit of the last digit; NaN without n."""
+    if counts.n is None:
         return math.nan
-    p = clamp(p, n)
-    return p * (1 - p) / n
+    p = clamp(p, counts.n)
+    return p * (1 - p) / counts.n + counts.half**2 / 3
 
 
 def ordinary(lines: Sequence[BaselineLine], id_accuracy: float) -> Interval:

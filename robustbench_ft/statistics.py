@@ -106,17 +106,17 @@ def linear(terms: Sequence[Term], noise: Noise = NO_NOISE) -> Interval:
     Image errors are combined from each accuracy's Wilson limits by MOVER (Zou and Donner, 2008): one term gives
     Wilson's interval, two with weights 1 and -1 Newcombe's for a difference. Accuracies that share images (a
     difference to the start model) are treated as independent, which makes the interval wider than it need be.
-    Printed figures widen it by half a unit of their last digits (DESIGN 6).
+    The rounding of printed figures adds the variance of an even spread over one unit of their last digits.
     """
     below = above = 0.0
-    for weight, p, n, _ in terms:
+    for weight, p, n, half in terms:
         _, low, high = wilson(p, n)
         ends = sorted((weight * (low - p), weight * (high - p)))
-        below += ends[0] ** 2
-        above += ends[1] ** 2
+        rounding = (Z95 * weight * half) ** 2 / 3
+        below += ends[0] ** 2 + rounding
+        above += ends[1] ** 2 + rounding
     value = sum(term.weight * term.p for term in terms)
-    rounding = sum(abs(term.weight) * term.half for term in terms)
-    return Interval(value, value - _reach(below, noise) - rounding, value + _reach(above, noise) + rounding)
+    return Interval(value, value - _reach(below, noise), value + _reach(above, noise))
 
 
 def _reach(squared: float, noise: Noise) -> float:

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -88,29 +89,48 @@ def test_every_scale_against_numerical_derivatives(scale: TransformName) -> None
     assert found.z == pytest.approx((to(q) - line.intercept - line.slope * to(p)) / spread)
 
 
-def test_printed_figures_widen_the_interval_by_their_rounding(lines: dict[str, BaselineLine]) -> None:
-    """Half a unit of OOD, and half a unit of ID times the line's steepness there, added to both ends (DESIGN 6)."""
+def rounded(line: BaselineLine, halves: tuple[float, float], p: float, q: float) -> tuple[float, float]:
+    """Variance of rho and half-width of its interval, written out, with halves of a unit of ID and OOD; n = 2000."""
+    g, x = line(p), float(logit(p))
+    steep = g * (1 - g) * line.slope / (p * (1 - p))
+    v_line = (g * (1 - g) * line.s) ** 2 * (1 / line.m + (x - line.mean_x) ** 2 / line.sxx)
+    v_id, v_ood = (a * (1 - a) / 2000 + half**2 / 3 for a, half in zip((p, q), halves, strict=True))
+    v = v_line + steep**2 * v_id + v_ood
+    return v, scipy.stats.t(v**2 / (v_line**2 / (line.m - 2))).ppf(0.975) * math.sqrt(v)
+
+
+@pytest.mark.parametrize(("id_", "ood", "halves"), [("0.765", "0.784", (0.0005, 0.0005)), ("0.8", "0.78", (0.05, 0.005))])
+def test_rounding_of_printed_figures_is_part_of_the_error(
+    lines: dict[str, BaselineLine], id_: str, ood: str, halves: tuple[float, float]
+) -> None:
     line = lines["toy-rendition"]
-    exact = effective_robustness(Measured(line, [counts(0.765)], [counts(0.784)]))
-    shown = effective_robustness(Measured(line, [figure("0.765")], [figure("0.784")]))
-    g = line(0.765)
-    steep = g * (1 - g) * line.slope / (0.765 * 0.235)
-    wider = 0.0005 * (1 + steep)
-    assert shown[:3] == pytest.approx((exact.value, exact.low - wider, exact.high + wider), abs=1e-9)
-    finer = effective_robustness(Measured(line, [figure("0.76500")], [figure("0.784")]))
-    assert finer.high == pytest.approx(exact.high + 0.0005 + 0.000005 * steep, abs=1e-9)
-    assert shown.z == pytest.approx(exact.z) and not shown.extrapolated
+    shown = effective_robustness(Measured(line, [figure(id_)], [figure(ood)]))
+    _, half = rounded(line, halves, float(id_), float(ood))
+    assert shown.high - shown.value == pytest.approx(half, abs=1e-9) == shown.value - shown.low
+    exact = effective_robustness(Measured(line, [counts(float(id_))], [counts(float(ood))]))
+    assert exact.high - exact.value == pytest.approx(rounded(line, (0.0, 0.0), float(id_), float(ood))[1], abs=1e-9)
+    assert shown.high > exact.high and shown.z == pytest.approx(exact.z) and not shown.extrapolated
 
 
-def test_the_mean_s_rounding_is_the_mean_of_the_roundings(lines: dict[str, BaselineLine]) -> None:
+def test_the_mean_s_rounding_is_one_error_of_id_and_one_per_shift(lines: dict[str, BaselineLine]) -> None:
+    """Against the same mean of exact counts on images so few that the binomial variance is larger by the rounding's."""
     names = ("toy-v2", "toy-sketch")
-    exact = [Measured(lines[n], [counts(0.765)], [counts(q)]) for n, q in zip(names, (0.6, 0.45), strict=True)]
     shown = [Measured(lines[n], [figure("0.765")], [figure(q)]) for n, q in zip(names, ("0.6", "0.45"), strict=True)]
-    g = [lines[n](0.765) for n in names]
-    steep = [p * (1 - p) * lines[n].slope / (0.765 * 0.235) for n, p in zip(names, g, strict=True)]
-    wider = (0.05 + 0.005 + 0.0005 * sum(steep)) / 2
-    assert mean_effective_robustness(shown).high == pytest.approx(mean_effective_robustness(exact).high + wider, abs=1e-9)
-    assert mean_effective_robustness(shown).low == pytest.approx(mean_effective_robustness(exact).low - wider, abs=1e-9)
+
+    def fewer(p: float, half: float) -> int:
+        return round(p * (1 - p) / (p * (1 - p) / 2000 + half**2 / 3) * 1000)
+
+    size = {p: fewer(p, half) / 1000 for p, half in ((0.765, 0.0005), (0.6, 0.05), (0.45, 0.005))}
+    same = [Measured(lines[n], [Sized(0.765, size[0.765])], [Sized(q, size[q])]) for n, q in zip(names, (0.6, 0.45), strict=True)]
+    assert mean_effective_robustness(shown) == pytest.approx(mean_effective_robustness(same), abs=1e-6)  # type: ignore[arg-type]
+
+
+class Sized(NamedTuple):
+    """An accuracy on any number of images, whole or not."""
+
+    accuracy: float
+    n: float
+    half: float = 0.0
 
 
 @pytest.mark.parametrize(("id_n", "ood_n"), [(None, 2000), (2000, None), (None, None)])

@@ -30,20 +30,23 @@ def test_printed_figures_by_hand() -> None:
     (row,) = scored(FULL).rows
     assert row.id and row.ood_mean and row.id_ood_mean
     exact = wilson(0.8, 2000)
-    assert row.id == pytest.approx((0.8, exact.low - 0.0005, exact.high + 0.0005, 2000))
+    rounding = 1.959964 * 0.0005 / math.sqrt(3)
+    ends = (0.8 - math.hypot(0.8 - exact.low, rounding), 0.8 + math.hypot(exact.high - 0.8, rounding))
+    assert row.id == pytest.approx((0.8, *ends, 2000))
     assert row.ood_mean.value == pytest.approx((0.65 + 0.4 + 0.5 + 0.3 + 0.35) / 5)
     assert row.id_ood_mean.value == pytest.approx((0.8 + 0.44) / 2)
     lows = [0.2 * (float(FULL[name]) - wilson(float(FULL[name]), 2000).low) for name in SHIFTS]
-    assert row.ood_mean.low == pytest.approx(0.44 - math.hypot(*lows) - 0.0005)
-    half = [*(low / 2 for low in lows), 0.5 * (0.8 - exact.low)]
-    assert row.id_ood_mean.low == pytest.approx(0.62 - math.hypot(*half) - 0.0005)
+    assert row.ood_mean.low == pytest.approx(0.44 - math.hypot(*lows, *[0.2 * rounding] * 5))
+    half = [*(low / 2 for low in lows), 0.5 * (0.8 - exact.low), *[0.1 * rounding] * 5, 0.5 * rounding]
+    assert row.id_ood_mean.low == pytest.approx(0.62 - math.hypot(*half))
 
 
 @pytest.mark.parametrize(("value", "half"), [("0.8", 0.05), ("0.80", 0.005), ("0.8000", 0.00005)])
-def test_half_a_unit_of_the_last_digit_widens_an_interval(value: str, half: float) -> None:
+def test_fewer_digits_widen_an_interval(value: str, half: float) -> None:
     (row,) = scored(FULL | {"toy-test": value}).rows
-    exact = wilson(0.8, 2000)
-    assert row.id and row.id.low == pytest.approx(exact.low - half) and row.id.high == pytest.approx(exact.high + half)
+    exact, rounding = wilson(0.8, 2000), 1.959964 * half / math.sqrt(3)
+    assert row.id and row.id.low == pytest.approx(0.8 - math.hypot(0.8 - exact.low, rounding))
+    assert row.id.high == pytest.approx(0.8 + math.hypot(exact.high - 0.8, rounding))
 
 
 def test_intervals_of_figures_stay_within_0_and_1() -> None:
@@ -121,7 +124,8 @@ def test_relative_robustness_by_hand() -> None:
     row = with_start(FULL, START)
     for name in SHIFTS:
         a, b = (wilson(float(values[name]), 2000) for values in (FULL, START))
-        low = a.value - b.value - math.hypot(a.value - a.low, b.high - b.value) - 2 * 0.0005
+        rounding = 1.959964 * 0.0005 / math.sqrt(3)
+        low = a.value - b.value - math.hypot(a.value - a.low, b.high - b.value, rounding, rounding)
         assert row.relative[name].value == pytest.approx(a.value - b.value)
         assert row.relative[name].low == pytest.approx(low)
     assert row.relative_mean and row.relative_mean.value == pytest.approx(0.44 - 0.51)

@@ -74,13 +74,16 @@ def test_linear_with_seed_noise() -> None:
     assert seed_noise([0.5]) == NO_NOISE
 
 
-def test_printed_figures_widen_a_weighted_sum_by_half_a_unit_each() -> None:
+def test_rounding_of_printed_figures_is_an_even_error_over_one_unit() -> None:
+    """Its variance, half**2 / 3, is that of draws; it adds to the images' on either side."""
+    draws = np.random.default_rng(0).uniform(-0.05, 0.05, 200_000)
+    assert np.var(draws) == pytest.approx(0.05**2 / 3, rel=0.01)
     exact = linear([Term(0.5, 0.3, 40), Term(-0.25, 0.6, 80)])
-    shown = linear([Term(0.5, 0.3, 40, 0.005), Term(-0.25, 0.6, 80, 0.0005)])
-    wider = 0.5 * 0.005 + 0.25 * 0.0005
-    assert shown == pytest.approx((exact.value, exact.low - wider, exact.high + wider))
-    noisy = linear([Term(1, 0.3, 40, 0.05)], Noise(1e-4, 2))
-    assert noisy.high == pytest.approx(linear([Term(1, 0.3, 40)], Noise(1e-4, 2)).high + 0.05)
+    shown = linear([Term(0.5, 0.3, 40, 0.05), Term(-0.25, 0.6, 80, 0.005)])
+    wider = 1.959964 / 3**0.5 * math.hypot(0.5 * 0.05, 0.25 * 0.005)
+    assert shown.low == pytest.approx(exact.value - math.hypot(exact.value - exact.low, wider), abs=1e-7)
+    assert shown.high == pytest.approx(exact.value + math.hypot(exact.high - exact.value, wider), abs=1e-7)
+    assert shown.high > exact.high + 0.001
 
 
 @pytest.mark.parametrize("noise", [NO_NOISE, Noise(1e-4, 2)])
