@@ -25,6 +25,8 @@ STEP = re.compile(r"pm\d+$")
 """The measure in a video set's name: the set's classes are the same under each."""
 RESTRICTED = re.compile(r"(?P<id>.+)[ _-]on[ _-](?P<on>.+)[ _-]classes|(?P<id_set>.+)/(?P<shift>.+)|(?P<wise_ft>.+)valclasses")
 """How tables write ID accuracy on a shift's classes: the testbed's way, that of run records, wise-ft's."""
+FLOAT_DIGITS = 9
+"""Decimals beyond which a float's own digits say nothing."""
 UNSCORED = """
     caltech101 clevrclosestobjectdistance clevrcountall country211 diabeticretinopathy dmlab dspriteslabelorientation
     dspriteslabelxposition dspriteslabelyposition eurosat fer2013 fgvcaircraft flowers gtsrb imageneto imagenet2p imagenetw
@@ -183,6 +185,7 @@ def _table(path: Path, sheet: Sheet, panel: Panel, keys: dict[str, tuple[str, ..
     alphas: dict[str, float] = {}
     places: dict[tuple[str, str], str] = {}
     sizes: dict[str, tuple[int, str]] = {}
+    finest = _finest(sheet)
     for entry in sheet.entries:
         for key in keys[entry.dataset]:
             spec = specs[key.partition("/")[0]]
@@ -193,13 +196,29 @@ def _table(path: Path, sheet: Sheet, panel: Panel, keys: dict[str, tuple[str, ..
                 what = f"a second figure of {entry.model!r} on {key.removesuffix('/own')}; the first is in {first}"
                 raise wrong(path, f"{entry.where}, {entry.field}", what)
             places[entry.model, key] = entry.where
-            figure = Figure(value=_value(path, entry, percent=percent), n=_size(path, entry, key, spec, sizes))
+            value = _value(path, entry, percent=percent)
+            value = value if _exponent(value) <= finest else value.quantize(Decimal(1).scaleb(finest))
+            figure = Figure(value=value, n=_size(path, entry, key, spec, sizes))
             models.setdefault(entry.model, {})[key] = figure
             if entry.alpha is not None:
                 alphas[entry.model] = entry.alpha
     if percent and all(figure.value * 100 <= 1 for figures in models.values() for figure in figures.values()):
         say(f"{path}: with --percent no value is over 1%; are these fractions? rbft score {path}")
     return Table(panel, models, alphas)
+
+
+def _finest(sheet: Sheet) -> int:
+    """The exponent of the last decimal that the file's figures have: a tool writes 1,800 of 2,000 as 0.9, and means 0.9000.
+
+    A table that somebody typed has the digits that it has: 0.
+    """
+    values = [Decimal(entry.value) for entry in sheet.entries if sheet.tool and NUMBER.fullmatch(entry.value)]
+    return max(min((_exponent(value) for value in values), default=0), -FLOAT_DIGITS)
+
+
+def _exponent(value: Decimal) -> int:
+    exponent = value.as_tuple().exponent
+    return exponent if isinstance(exponent, int) else 0
 
 
 def _value(path: Path, entry: Entry, *, percent: bool) -> Decimal:

@@ -21,6 +21,8 @@ from robustbench_ft.suites import Metric
 
 NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
 """A number without a sign, as a table may hold it: neither NaN nor infinity."""
+OWN_NAMES = "objectnet-own-names"
+"""CLIP_benchmark reads ObjectNet with its own class names: another set than the one that an ImageNet head answers."""
 HINT = "the formats of tables, with an example each: docs/tables.md"
 LONG = ("model", "dataset", "value")
 MEASURES: dict[str, Metric] = {"top1": "top1", "F1-macro_all": "macro-f1", "acc_worst_region": "worst-region"}
@@ -247,6 +249,7 @@ def _benchmark(path: Path, objects: Iterable[tuple[str, dict[str, Any]]]) -> Ite
             continue
         model, dataset = (str(_get(path, where, item, key)) for key in ("model", "dataset"))
         name = f"{model} {item.get('pretrained') or ''}"
+        dataset = re.sub("objectnet$", OWN_NAMES, dataset)
         yield Entry(where, "acc1", name, dataset, str(metrics["acc1"]))
     if others:
         say(f"{path}: left out {others} results that are not top-1 of zero-shot classification in English")

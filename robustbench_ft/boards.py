@@ -22,7 +22,7 @@ from robustbench_ft.statistics import (
     smallest_gap,
 )
 from robustbench_ft.submission import Submission
-from robustbench_ft.yardstick import own
+from robustbench_ft.yardstick import BOTH, measures, own
 
 UNRANKED = {"unstated", "oracle"}
 
@@ -110,8 +110,7 @@ def _value(item: Submission) -> float:
 def weights(item: Submission) -> dict[str, float]:
     """What the ID/OOD mean is made of: half ID, half the plain mean over the headline shifts."""
     panel = item.scores.panel
-    shifts = panel.headline_shifts
-    return {own(panel.test.name): 0.5} | {own(spec.name): 0.5 / len(shifts) for spec in shifts}
+    return {own(name): weight for name, weight in measures(panel, [spec.name for spec in panel.tests])[BOTH].items()}
 
 
 def seed_values(item: Submission) -> list[float]:

@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from robustbench_ft import baselines, method, score_tables, suites
 from robustbench_ft.errors import UnknownName
+from robustbench_ft.files import default_folder, printed_json
 from robustbench_ft.scoring import own_panel
 
 Rows = list[dict[str, Any]]
@@ -62,7 +63,7 @@ def listing(what: str, *, as_json: bool) -> str:
     rows = LISTS[what]()
     widths = [None, 78] if what == "methods" else None
     shown = [{k: v for k, v in row.items() if k != "fields"} for row in rows]
-    return _json(rows) if as_json else tabulate(shown, headers="keys", maxcolwidths=widths)
+    return printed_json(rows) if as_json else tabulate(shown, headers="keys", maxcolwidths=widths)
 
 
 def show(name: str, *, suite: str, as_json: bool) -> str:
@@ -78,7 +79,7 @@ def show(name: str, *, suite: str, as_json: bool) -> str:
 def _show_method(name: str, *, suite: str, as_json: bool) -> str:
     value = method.configure(name, recipe_table=suites.load(suite).recipes)
     if as_json:
-        return _json({"doc": type(value).__doc__, "config": value.dump()})
+        return printed_json({"doc": type(value).__doc__, "config": value.dump()})
     rows = [(path, json.dumps(v)) for path, v in _flat(value.dump()) if path != "method"]
     return f"{type(value).__doc__}\n\nFields on {suite} (change one with --set FIELD=VALUE):\n\n{tabulate(rows)}"
 
@@ -120,16 +121,14 @@ def _show_baseline(name: str, *, as_json: bool) -> str:
     known = [suites.panel(one) for one in suites.panel_names()]
     panels = [panel for panel in known if isinstance(panel, suites.Panel) and panel.test.name == baseline.id_set]
     panels = panels or [own_panel(baseline)]
-    return _json(baseline.to_json(panels)) if as_json else score_tables.baseline_table(baseline, panels)
+    return printed_json(baseline.to_json(panels)) if as_json else score_tables.baseline_table(baseline, panels)
 
 
 def doctor(*, as_json: bool) -> str:
     """Versions, device, threads and disk; what is in the way, if anything."""
     import torch
 
-    from robustbench_ft import store
-
-    folder = store.default_folder()
+    folder = default_folder()
     near = next(parent for parent in (folder, *folder.parents) if parent.exists())
     packages = ("robustbench-ft", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "pydantic", "typer")
     facts = {
@@ -142,8 +141,4 @@ def doctor(*, as_json: bool) -> str:
         "store": str(folder),
         "free in store": f"{shutil.disk_usage(near).free / 1e9:.1f} GB",
     }
-    return _json(facts) if as_json else tabulate(facts.items(), tablefmt="plain")
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False, default=str)
+    return printed_json(facts) if as_json else tabulate(facts.items(), tablefmt="plain")

@@ -174,9 +174,9 @@ def leaderboard(
     as_json: Json = False,
 ) -> None:
     """Re-score every submission from its predictions and regenerate leaderboard.md."""
-    from robustbench_ft import evaluation
+    from robustbench_ft import leaderboard as verb
 
-    print(evaluation.leaderboard(root, check=check, form=format_, as_json=as_json))
+    print(verb.run(root, check_only=check, form=format_, as_json=as_json))
 
 
 @app.command("list")

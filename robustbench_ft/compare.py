@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from robustbench_ft import score_tables, tables
 from robustbench_ft.comparison import Changes, ClassChange, Comparison, Difference, compare, to_json
+from robustbench_ft.files import printed_json
 from robustbench_ft.sides import Side, seeds_known
 from robustbench_ft.statistics import ALPHA, MIN_SEEDS
 from robustbench_ft.tables import ABSENT, FORMATS, Format, check_form, layout, percent, plus_minus, sentence
@@ -20,7 +20,7 @@ def run(a: Path, b: Path, *, suite: str | None, form: str, as_json: bool) -> str
     """What ``rbft compare A B`` prints."""
     check_form(form)
     found = compare(a, b, suite)
-    return json.dumps(to_json(found), indent=1, ensure_ascii=False) if as_json else render(found, form)
+    return printed_json(to_json(found)) if as_json else render(found, form)
 
 
 def render(found: Comparison, form: str) -> str:

@@ -17,7 +17,7 @@ from robustbench_ft.matched import Matched, matched
 from robustbench_ft.packs import Pack
 from robustbench_ft.rows import plain
 from robustbench_ft.score import load_run
-from robustbench_ft.sides import Side, Weights, measures, seed_noise
+from robustbench_ft.sides import Side, seed_noise
 from robustbench_ft.statistics import (
     MIN_SEEDS,
     NO_NOISE,
@@ -31,7 +31,7 @@ from robustbench_ft.statistics import (
     t_interval,
 )
 from robustbench_ft.suites import DatasetSpec, Suite
-from robustbench_ft.yardstick import own
+from robustbench_ft.yardstick import Weights, measures, own
 
 SHOWN = 5
 """Classes listed per shift, of those that lose and of those that gain."""

@@ -1,4 +1,4 @@
-"""The verbs ``evaluate`` and ``leaderboard``: from what a user typed to what the user sees."""
+"""The verb ``evaluate``: from what a user typed to what the user sees."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustbench_ft import score, scoring, suites, yardstick
 from robustbench_ft.errors import UsageError
-from robustbench_ft.files import digest
+from robustbench_ft.files import default_folder, digest, printed_json
 from robustbench_ft.metrics import RECORD
 from robustbench_ft.progress import say
 
@@ -54,7 +54,7 @@ def evaluate(order: Order, *, as_json: bool = False) -> str:
     scores = score.score([record], yardstick.of(suite))
     picture = _picture(scores, out)
     if as_json:
-        return _json({"record": str(out / RECORD), "picture": str(picture) if picture else None, **score.to_json(scores)})
+        return printed_json({"record": str(out / RECORD), "picture": str(picture) if picture else None, **score.to_json(scores)})
     own_file = f" --suite {order.suite}" if order.suite.endswith(".toml") else ""
     lines = [
         scoring.shown(scores),
@@ -63,19 +63,6 @@ def evaluate(order: Order, *, as_json: bool = False) -> str:
         f"next     rbft score {out}{own_file} --format markdown",
     ]
     return "\n".join(lines)
-
-
-def leaderboard(root: Path, *, check: bool, form: str, as_json: bool) -> str:
-    """Regenerate the page below ``root``, or check that it is what the submissions give, or print the boards."""
-    from robustbench_ft import leaderboard as pages
-
-    if check:
-        pages.check(root)
-        return _json({"fresh": True}) if as_json else f"{root / 'leaderboard.md'} is what the submissions give"
-    if form:
-        return pages.export(pages.read(root), form)
-    written = [str(path) for path in pages.write(root)]
-    return _json({"written": written}) if as_json else "\n".join(f"wrote {path}" for path in written)
 
 
 def default_out(suite: Suite, method: Method, order: Order) -> Path:
@@ -123,7 +110,7 @@ def _run(order: Order, suite: Suite, method: Method, out: Path) -> RunRecord:
             seed=order.seed,
             data=order.data,
             out=out,
-            store=store.Store(order.store or store.default_folder(), fresh=order.fresh),
+            store=store.Store(order.store or default_folder(), fresh=order.fresh),
             device=device,
             selection=_selection(order),
             how=Evaluation(batch_size=order.batch_size, precision=order.precision),
@@ -168,7 +155,3 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False)

@@ -33,6 +33,11 @@ def readable_json(value: dict[str, Any], rows: str) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def printed_json(value: Any) -> str:
+    """What a verb prints with ``--json``."""
+    return json.dumps(value, indent=1, ensure_ascii=False, default=str)
+
+
 def digest(value: Any) -> str:
     """SHA-256 (hex) of a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value)).hexdigest()

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustbench_ft import boards, page, published, published_page, start_models, submission, suites, tables
+from robustbench_ft import (
+    boards,
+    page,
+    plots,
+    published,
+    published_page,
+    published_picture,
+    start_models,
+    submission,
+    suites,
+    tables,
+)
 from robustbench_ft.boards import Board, Entry
 from robustbench_ft.errors import CheckError, UnknownName
-from robustbench_ft.files import write_atomic
+from robustbench_ft.files import printed_json, write_atomic
 from robustbench_ft.published import PublishedBoard, TrackRow
 from robustbench_ft.rows import row_json
 from robustbench_ft.submission import FindSuite
@@ -37,8 +47,6 @@ class Contents:
 
     def pictures(self) -> Iterator[tuple[str, Callable[..., None]]]:
         """Per picture its path without suffix, relative to the page, and what draws it into files."""
-        from robustbench_ft import plots, published_picture
-
         for board in self.boards:
             yield picture_file(board), functools.partial(plots.board_picture, board)
         for evidence in self.published:
@@ -57,6 +65,17 @@ class Contents:
         return "\n".join([page.contents(found), *found]) if found else "No submissions yet.\n"
 
 
+def run(root: Path, *, check_only: bool, form: str, as_json: bool) -> str:
+    """The verb: regenerate the page below ``root``, or check that it is what the submissions give, or print the boards."""
+    if check_only:
+        check(root)
+        return printed_json({"fresh": True}) if as_json else f"{root / PAGE} is what the submissions give"
+    if form:
+        return export(read(root), form)
+    written = [str(path) for path in write(root)]
+    return printed_json({"written": written}) if as_json else "\n".join(f"wrote {path}" for path in written)
+
+
 def read(root: Path, find: FindSuite = suites.load) -> Contents:
     """Everything below ``root/submissions``; errors name the file."""
     folder = root / SUBMISSIONS
@@ -73,7 +92,7 @@ def picture_file(board: Board | PublishedBoard) -> str:
 def write(root: Path, find: FindSuite = suites.load) -> list[Path]:
     """Regenerate ``leaderboard.md`` (between its markers) and the pictures; the paths written."""
     contents, path = read(root, find), root / PAGE
-    text = page.replaced(path.read_text() if path.exists() else page.EMPTY, contents.text(), str(path))
+    text = page.replaced(path.read_text(encoding="utf-8") if path.exists() else page.EMPTY, contents.text(), str(path))
     written = [path]
     for name, draw in contents.pictures():
         files = [root / f"{name}{suffix}" for suffix in SUFFIXES]
@@ -88,7 +107,7 @@ def check(root: Path, find: FindSuite = suites.load) -> None:
     path, hint = root / PAGE, "rbft leaderboard"
     if not path.exists():
         raise CheckError(f"no {path}", hint=hint)
-    contents, old = read(root, find), path.read_text()
+    contents, old = read(root, find), path.read_text(encoding="utf-8")
     new = page.replaced(old, contents.text(), str(path))
     if old != new:
         names = (f"{PAGE} (as it is)", f"{PAGE} (as it should be)")
@@ -105,7 +124,7 @@ def export(contents: Contents, name: str) -> str:
     if name == "json":
         found = [to_json(board) for board in contents.boards] + [published.to_json(board) for board in contents.published]
         rows = start_models.rows() if contents.published else []
-        return json.dumps({"boards": found, "start_models": rows}, indent=1, ensure_ascii=False) + "\n"
+        return printed_json({"boards": found, "start_models": rows}) + "\n"
     if name == "csv":
         return tables.to_csv(_csv_rows(contents))
     if name in tables.FORMATS and name in FORMATS:

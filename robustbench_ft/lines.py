@@ -37,6 +37,11 @@ class Transform(NamedTuple):
     """d inverse / d axis, at an axis value."""
 
 
+def logit(p: float) -> float:
+    """The inverse of the logistic function, for an accuracy between 0 and 1."""
+    return math.log(p / (1 - p))
+
+
 def expit(x: float) -> float:
     """The logistic function, without overflow."""
     return 0.5 * (1 + math.tanh(x / 2))
@@ -46,7 +51,7 @@ def expit(x: float) -> float:
 def transform(name: TransformName) -> Transform:
     """The scale of that name."""
     if name == "logit":
-        return Transform(lambda p: math.log(p / (1 - p)), expit, lambda x: expit(x) * expit(-x))
+        return Transform(logit, expit, lambda x: expit(x) * expit(-x))
     if name == "probit":
         from scipy.special import ndtr, ndtri
 

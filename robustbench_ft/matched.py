@@ -16,10 +16,10 @@ import numpy as np
 from robustbench_ft.likeness import Likeness, correlation, likeness
 from robustbench_ft.lines import bounded, expit, transform
 from robustbench_ft.records import RunRecord
-from robustbench_ft.sides import OOD, Side, seed_noise
+from robustbench_ft.sides import Side, seed_noise
 from robustbench_ft.statistics import NO_NOISE, Floats, Interval, t_interval
 from robustbench_ft.suites import Suite
-from robustbench_ft.yardstick import own
+from robustbench_ft.yardstick import OOD, own
 
 GRID = 41
 """ID accuracies, equally spaced, that stand for the common range."""

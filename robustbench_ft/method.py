@@ -196,7 +196,7 @@ class Described(NamedTuple):
 
 def describe(path: Path) -> Described:
     """Name, first line of the docstring and fields (name to default, as source) of a method file, by parsing alone."""
-    for node in ast.parse(path.read_text()).body:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and any(isinstance(base, ast.Name) and base.id == "Method" for base in node.bases):
             fields = {
                 line.target.id: ast.unparse(line.value) if line.value else ""

@@ -15,6 +15,7 @@ from robustbench_ft.errors import CheckError, DataError, ProtocolError
 from robustbench_ft.packs import Answers, Pack
 from robustbench_ft.records import Counts, RunRecord
 from robustbench_ft.suites import Groups, Suite
+from robustbench_ft.yardstick import own
 
 if TYPE_CHECKING:
     from robustbench_ft.summaries import Summaries
@@ -77,18 +78,18 @@ def score(pack: Pack, key: Pack, suite: Suite) -> Hits:
             raise ProtocolError(f"the {what} has protocol {protocol[:12]}, suite {suite.name} {suite.protocol[:12]}")
     hits: dict[str, npt.NDArray[np.bool_]] = {}
     for spec in suite.tests:
-        if f"{spec.name}/own" not in pack.answers:
+        if own(spec.name) not in pack.answers:
             continue
         if pack.digests.get(spec.name) != key.digests.get(spec.name):
             raise ProtocolError(f"{spec.name}: the pack's images are not the answer key's (content digests differ)")
-        own = key.answers.get(f"{spec.name}/own")
+        truth = key.answers.get(own(spec.name))
         for grouping, groups in suite.groupings(spec):
             name = f"{spec.name}/{grouping}"
             answers = pack.answers.get(name)
-            if own is None or answers is None or len(answers) != len(own):
-                found, expected = ("nothing" if x is None else f"{len(x)} images" for x in (answers, own))
+            if truth is None or answers is None or len(answers) != len(truth):
+                found, expected = ("nothing" if x is None else f"{len(x)} images" for x in (answers, truth))
                 raise DataError(f"{name}: the pack has {found}, the answer key {expected}")
-            labels = grouped_labels(own, None if grouping == "own" else groups)
+            labels = grouped_labels(truth, None if grouping == "own" else groups)
             counted = labels != NO_LABEL
             hits[name] = answers[counted] == labels[counted]
     return hits

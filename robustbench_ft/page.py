@@ -23,8 +23,9 @@ BEGIN, END = "<!-- rbft:begin -->", "<!-- rbft:end -->"
 EMPTY = f"""# Leaderboard
 
 How well fine-tuned models do on the data they were tuned for (**ID**) and under distribution shift (**OOD**).
-Every row is a method with all its seeds, re-scored from its predictions. `rbft leaderboard` writes what stands
-between the two markers of this file; the rest is kept as it is.
+Rows with status `rescored` are methods with all their seeds, scored again from their predictions; `published` rows are
+figures as papers and repositories print them, never ranked. `rbft leaderboard` writes what stands between the two markers
+of this file; the rest is kept as it is.
 
 How to read it, in percent, with 95% intervals:
 
@@ -71,7 +72,7 @@ def section(board: Board, picture: str) -> str:
     parts = [
         f"## {suite.name}: {plain(suite.title)}",
         f"Start model: {plain(start.name)} (weights `{start.weights[:12]}`). Protocol `{item.first.protocol[:12]}`.",
-        f"![{suite.name}: OOD against ID accuracy of every row]({picture}.svg)\n\n([PNG]({picture}.png))",
+        tables.picture(f"{suite.name}: OOD against ID accuracy of every row", picture),
         main_table(board, tables.FORMATS["markdown"]),
         *_details(board),
         *_footer(board),
@@ -99,7 +100,7 @@ def _cells(entry: Entry, scores: Scores, style: Format) -> list[str]:
     cells += mean_cells(row, scores, style)
     cells.append(plus_minus(row.relative_mean, signed=True))
     cells += [percent(row.scores[s.name].value) if s.name in row.scores else ABSENT for s in scores.panel.shifts]
-    return [*cells, _selection(item), entry.status]
+    return [*cells, tables.chosen(item.selection), entry.status]
 
 
 def _rank(entry: Entry) -> str:
@@ -115,11 +116,6 @@ def _seeds(item: Submission) -> str:
     if item.first.deterministic:
         return "deterministic"
     return str(count) if count >= MIN_SEEDS else f"{count} (few)" if count > 1 else "1 (seed noise unknown)"
-
-
-def _selection(item: Submission) -> str:
-    chosen = [f"{field}: {rule}" for field, rule in sorted(item.selection.items()) if rule != "default"]
-    return ", ".join(chosen) or "default"
 
 
 def _details(board: Board) -> list[str]:
@@ -158,7 +154,8 @@ def baseline_note(scores: Scores) -> list[str]:
     unusable = [f"{name} ({line.unusable})" for name, line in lines.items() if line.unusable]
     text = (
         f"Baseline line `{scores.baseline.id}` (hash `{scores.baseline.hash[:12]}`), fitted to "
-        f"{len(scores.baseline.models)} models trained in the standard way on ID alone; R2: {fits}."
+        f"those of {len(scores.baseline.models)} models that have the figures, all trained in the standard way on ID alone; "
+        f"R2: {fits}."
     )
     if unusable:
         text += f" Left out of the mean, as the line says nothing: {'; '.join(unusable)}."

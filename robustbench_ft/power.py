@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import json
-import statistics as medians
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from robustbench_ft import records, suites, tables
 from robustbench_ft.errors import UsageError
+from robustbench_ft.files import printed_json
 from robustbench_ft.metrics import PACK, RECORD
-from robustbench_ft.sides import Side, Weights, answers, measures, read
+from robustbench_ft.sides import Side, answers, read
 from robustbench_ft.statistics import NO_NOISE, Noise, images_needed, pooled_seed_variance, smallest_gap
 from robustbench_ft.suites import Panel, Suite, TestSet, Track
+from robustbench_ft.yardstick import Weights, measures
 
 SEEDS = (1, 3, 5, 10)
 DISAGREEMENTS = (0.05, 0.1, 0.2)
@@ -78,7 +79,7 @@ def run(
     """What ``rbft power SUITE`` prints; ``gap`` in points, ``accuracy`` and ``disagreement`` as fractions."""
     tables.check_form(form)
     found = power(suite, root=root, gap=gap, accuracy=accuracy, disagreement=disagreement)
-    return json.dumps(to_json(found), indent=1, ensure_ascii=False) if as_json else render(found, form)
+    return printed_json(to_json(found)) if as_json else render(found, form)
 
 
 def power(
@@ -97,7 +98,8 @@ def power(
     rows = [] if assumed or not isinstance(panel, Suite) else _rows(root / SUBMISSIONS, panel)
     n = {spec.name: spec.n for spec in sets if spec.n}
     asked = _measures(panel, list(n))
-    cases, notes = _measured(rows, asked, n) if len(rows) > 1 else _assumed(asked, n, accuracy, disagreement)
+    pairs = [(a, b) for a, b in itertools.combinations(rows, 2) if a.first.start.weights == b.first.start.weights]
+    cases, notes = _measured(rows, pairs, asked, n) if pairs else _assumed(asked, n, accuracy, disagreement)
     notes.append("One test: Holm's correction over several asks for more.")
     if left_out:
         notes.append(
@@ -138,9 +140,10 @@ def _rows(folder: Path, suite: Suite) -> list[Side]:
     return [row for row in found if {spec.name for spec in suite.tests} <= row.shares.keys()]
 
 
-def _measured(rows: Sequence[Side], asked: Measures, n: Mapping[str, int]) -> tuple[list[Case], list[str]]:
-    """Median over pairs of rows of one start model; seed variance pooled over the rows with seeds enough."""
-    pairs = [(a, b) for a, b in itertools.combinations(rows, 2) if a.first.start.weights == b.first.start.weights]
+def _measured(
+    rows: Sequence[Side], pairs: Sequence[tuple[Side, Side]], asked: Measures, n: Mapping[str, int]
+) -> tuple[list[Case], list[str]]:
+    """Median over ``pairs`` of rows of one start model; seed variance pooled over the rows with seeds enough."""
     free = [row for row in rows if not row.first.deterministic]
     pooled = {name: pooled_seed_variance(row.values(weights) for row in free) for name, weights in asked.items()}
     splits = [{name: _split(a, b, name) for name in n} for a, b in pairs]
@@ -163,7 +166,7 @@ def _case(
     """``variances``: per pair of rows, per test set, of one image."""
 
     def middle(weights: Weights, sizes: Mapping[str, int]) -> float:
-        return medians.median(sum(w**2 * v[part] / sizes[part] for part, w in weights.items()) for v in variances)
+        return median(sum(w**2 * v[part] / sizes[part] for part, w in weights.items()) for v in variances)
 
     one = dict.fromkeys(n, 1)
     images, one_image = ({measure: middle(weights, s) for measure, weights in asked.items()} for s in (n, one))

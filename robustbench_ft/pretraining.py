@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robustbench_ft import suites, yardstick
+from robustbench_ft.lines import logit
 from robustbench_ft.records import Figure
 from robustbench_ft.robustness import MAX_BEYOND
 from robustbench_ft.rows import MeanRho, Row, Scores, Subject, score
@@ -106,11 +107,6 @@ class Trend(NamedTuple):
     def at(self, id_accuracy: float) -> float:
         """The fitted value there."""
         return self.value.value + self.slope * (logit(id_accuracy) - logit(COMMON_ID))
-
-
-def logit(p: float) -> float:
-    """Of an accuracy between 0 and 1."""
-    return math.log(p / (1 - p))
 
 
 def panel() -> Panel:

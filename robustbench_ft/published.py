@@ -123,9 +123,12 @@ def boards(publications: Iterable[Publication]) -> list[PublishedBoard]:
         panel = suites.panel(suite)
         if isinstance(panel, Panel):
             found.append([_board(panel, start, pairs) for start, pairs in _few_together(starts).items()])
-    weigh = lambda boards: (-sum(len(board.evidence) for board in boards), boards[0].panel.name)  # noqa: E731
-    place = lambda board: (board.start == OTHERS, -len(board.evidence), board.start)  # noqa: E731
-    return [board for boards in sorted(found, key=weigh) for board in sorted(boards, key=place)]
+    found.sort(key=lambda boards: (-sum(len(board.evidence) for board in boards), boards[0].panel.name))
+    return [board for boards in found for board in sorted(boards, key=_order)]
+
+
+def _order(board: PublishedBoard) -> tuple[bool, int, str]:
+    return board.start == OTHERS, -len(board.evidence), board.start
 
 
 def _few_together(starts: dict[str, list[Pair]]) -> dict[str, list[Pair]]:
@@ -194,12 +197,16 @@ def _curve(one: Evidence) -> tuple[str, str, str, str]:
 
 
 def disputed(board: PublishedBoard) -> list[list[Evidence]]:
-    """Rows of one method, variant and alpha, chosen by one rule, that two sources or more give, in groups."""
+    """Rows of one method, variant and alpha that two sources or more give, in groups.
+
+    An alpha picked on test scores stays apart: two oracles differ by what they looked at, not by their sources.
+    """
 
     def same(one: Evidence) -> tuple[str, str]:
         return label(one, board), one.record.selection.get("alpha", "")
 
-    listed = sorted(board.listed, key=lambda one: (same(one), origin(one)))
+    fixed = [one for one in board.listed if one.record.selection.get("alpha") != "oracle"]
+    listed = sorted(fixed, key=lambda one: (same(one), origin(one)))
     groups = [list(group) for _, group in itertools.groupby(listed, key=same)]
     return [group for group in groups if len({one.source.short for one in group}) > 1]
 

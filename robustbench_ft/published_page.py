@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from robustbench_ft import score_tables, suites, tables
 from robustbench_ft.page import baseline_note
 from robustbench_ft.published import STATUS, Evidence, PublishedBoard, TrackRow, disputed, label, origin, title
-from robustbench_ft.records import PublishedRecord
 from robustbench_ft.score_tables import mean_cells, mean_headers, short_names
 from robustbench_ft.tables import ABSENT, Format, layout, percent, plain, plus_minus
 
@@ -17,12 +16,15 @@ MARKDOWN = tables.FORMATS["markdown"]
 def section(board: PublishedBoard, picture: str | None) -> str:
     """One board: picture, table, and folded away: every shift's rho, a soup's ingredients, where sources disagree."""
     sources = len({one.source.short for one in board.evidence})
-    drawn = f"![{board.panel.name}, {board.start}: OOD against ID accuracy of published rows]({picture}.svg)"
     parts = [
         f"## {board.panel.name}, {plain(board.start)}: published figures",
         f"{plain(board.panel.title)}. {len(board.evidence)} rows from {sources} source{'s' * (sources > 1)}, as printed there; "
         "not re-scored, not tested, never ranked. Intervals are binomial, with the rounding of what is printed.",
-        *([f"{drawn}\n\n([PNG]({picture}.png))"] if picture else []),
+        *(
+            [tables.picture(f"{board.panel.name}, {board.start}: OOD against ID accuracy of published rows", picture)]
+            if picture
+            else []
+        ),
         main_table(board, board.listed, MARKDOWN),
         *_folded("Effective robustness per shift, with z", _effective(board)),
         *_folded(f"{len(board.pool)} soup ingredients", main_table(board, board.pool, MARKDOWN) if board.pool else ""),
@@ -51,18 +53,14 @@ def main_table(board: PublishedBoard, evidence: Sequence[Evidence], style: Forma
         means = [plus_minus(row.id), plus_minus(row.ood_mean), plus_minus(row.id_ood_mean), *mean_cells(row, scores, style)]
         shifts = [percent(row.scores[name].value) if name in row.scores else ABSENT for name in names]
         about = [_text(label(one, board), style), _text(origin(one), style)]
-        cells.append([*about, *means, plus_minus(row.relative_mean, signed=True), *shifts, chosen(one.record), STATUS])
+        cells.append(
+            [*about, *means, plus_minus(row.relative_mean, signed=True), *shifts, tables.chosen(one.record.selection), STATUS]
+        )
     return layout(header, cells, style, left=2)
 
 
 def _text(text: str, style: Format) -> str:
     return plain(text) if style is MARKDOWN else text
-
-
-def chosen(record: PublishedRecord) -> str:
-    """Per hyperparameter that is not the recipe's default, the rule that chose it."""
-    rules = [f"{field}: {rule}" for field, rule in sorted(record.selection.items()) if rule != "default"]
-    return ", ".join(rules) or "default"
 
 
 def _effective(board: PublishedBoard) -> str:
@@ -118,6 +116,6 @@ def track_section(name: str, found: Iterable[TrackRow]) -> str:
         record = row.record
         about = [plain(title(record)), plain(record.start), plain(f"{row.source.short}, {record.table} ({record.provenance})")]
         scores = [plus_minus(row.scores.get(spec.name)) for spec in track.sets]
-        cells.append([*about, *scores, plus_minus(row.mean), chosen(record)])
+        cells.append([*about, *scores, plus_minus(row.mean), tables.chosen(record.selection)])
     about_it = f"{plain(track.title)}. Each column is a model of its own, tuned on that data set."
     return "\n\n".join([f"## {name}: published figures", about_it, layout(header, cells, MARKDOWN, left=3)]) + "\n"

@@ -12,7 +12,7 @@ from robustbench_ft.suites import DATA
 
 @cache
 def _tables() -> dict[str, dict[str, dict[str, Any]]]:
-    return tomllib.loads((DATA / "recipes.toml").read_text())
+    return tomllib.loads((DATA / "recipes.toml").read_text(encoding="utf-8"))
 
 
 def fields(table: str, method: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Right of the cut: no torch.
 
 from __future__ import annotations
 
-import math
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -72,9 +71,9 @@ class Figure(Value):
 
     @property
     def half(self) -> float:
-        """Half a unit of the last digit."""
+        """Half a unit of the last decimal; 0 for a whole 0 or 1, which says nothing of its digits."""
         exponent = self.value.as_tuple().exponent
-        return 0.5 * 10.0**exponent if isinstance(exponent, int) else math.nan
+        return 0.5 * 10.0**exponent if isinstance(exponent, int) and exponent < 0 else 0.0
 
 
 Accuracy = Counts | Figure

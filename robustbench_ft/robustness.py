@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from robustbench_ft.lines import Axis, BaselineLine, bounded, clamp, shared, transform
 from robustbench_ft.records import Accuracy
-from robustbench_ft.statistics import Interval, seed_noise, t_interval
+from robustbench_ft.statistics import Interval, seed_noise, t_interval, t_quantile
 
 MAX_BEYOND = 0.005
 """Beyond the pool's ID range by more than this, a value is extrapolated (DESIGN 7.3)."""
@@ -102,7 +102,10 @@ def _variance(p: float, counts: Accuracy) -> float:
 
 
 def ordinary(lines: Sequence[BaselineLine], id_accuracy: float) -> Interval:
-    """Mean over ``lines`` at one ID accuracy, and where 95% of ordinary models (like the pool's) lie around it."""
+    """Mean over ``lines`` at one ID accuracy, and where 95% of ordinary models (like the pool's) lie around it.
+
+    On logits, as pictures have it and z is counted: for one line these are the ends at z = t.
+    """
     slopes, places, values = [], [], []
     for line in lines:
         scale = transform(line.scale)
@@ -110,7 +113,10 @@ def ordinary(lines: Sequence[BaselineLine], id_accuracy: float) -> Interval:
         slopes.append(scale.slope(line.intercept + line.slope * places[-1]) / len(lines))
         values.append(line(id_accuracy))
     spread = _shared_line_variance(lines, slopes, places, new_model=True)
-    return t_interval(_mean(values), [(spread, min(line.m for line in lines) - 2)])
+    logits, value = transform("logit"), _mean(values)
+    x, df = logits.forward(value), min(line.m for line in lines) - 2
+    half = t_quantile(df) * math.sqrt(spread) / logits.slope(x)
+    return Interval(value, logits.inverse(x - half), logits.inverse(x + half))
 
 
 def _shared_line_variance(

@@ -11,7 +11,7 @@ from robustbench_ft.baselines import Baseline
 from robustbench_ft.robustness import Measured, Rho, Sensitivity, effective_robustness, mean_effective_robustness
 from robustbench_ft.statistics import NO_NOISE, Interval, Term, linear, seed_noise
 from robustbench_ft.suites import Panel
-from robustbench_ft.yardstick import Figures, Yardstick, own
+from robustbench_ft.yardstick import BOTH, OOD, Figures, Weights, Yardstick, measures, own
 
 
 class Score(NamedTuple):
@@ -129,18 +129,16 @@ def _used(measured: Iterable[dict[str, Measured]], by: Yardstick) -> tuple[str, 
 def _row(subject: Subject, measured: dict[str, Measured], by: Yardstick, used: Sequence[str]) -> Row:
     panel, seeds = by.panel, subject.seeds
     present = [spec.name for spec in panel.shifts if all(own(spec.name) in figures for figures in seeds)]
-    headline = [spec.name for spec in panel.headline_shifts]
     known_id = all(own(panel.test.name) in figures for figures in seeds)
-    full = bool(headline) and set(headline) <= set(present)
-    ood = {own(name): 1 / len(headline) for name in headline}
-    board = {own(panel.test.name): 0.5} | {name: weight / 2 for name, weight in ood.items()}
+    means = measures(panel, [panel.test.name] * known_id + present)
     effective = {name: effective_robustness(shift) for name, shift in measured.items()}
     ranges, mean, mean_all = _means(measured, effective, seeds, by, used)
     starts = subject.starts
     itself = starts is not None and list(seeds) == list(starts)
 
-    def relative(weights: dict[str, float]) -> Interval:
-        assert starts
+    def relative(weights: Weights | None) -> Interval | None:
+        if not (weights and starts and all(own(name) in figures for figures in starts for name in weights)):
+            return None
         return Interval(0.0, 0.0, 0.0) if itself else _relative(weights, seeds, starts)
 
     return Row(
@@ -151,13 +149,13 @@ def _row(subject: Subject, measured: dict[str, Measured], by: Yardstick, used: S
         seeds=len(seeds),
         id=_score(panel.test.name, seeds) if known_id else None,
         scores={name: _score(name, seeds) for name in present},
-        ood_mean=weighted(ood, seeds) if full else None,
-        id_ood_mean=weighted(board, seeds) if full and known_id else None,
+        ood_mean=weighted(means[OOD], seeds) if OOD in means else None,
+        id_ood_mean=weighted(means[BOTH], seeds) if BOTH in means else None,
         effective={name: rho._replace(sensitivity=ranges[name]) for name, rho in effective.items()},
         effective_mean=mean,
         effective_all=mean_all,
-        relative={n: relative({own(n): 1.0}) for n in present if _have(starts, [n])},
-        relative_mean=relative(ood) if full and _have(starts, headline) else None,
+        relative={name: found for name in present if (found := relative({name: 1.0}))},
+        relative_mean=relative(means.get(OOD)),
     )
 
 
@@ -181,38 +179,35 @@ def _means(
     return ranges, found[0], found[1]
 
 
-def _have(starts: Sequence[Figures] | None, names: Iterable[str]) -> bool:
-    return starts is not None and all(own(name) in figures for figures in starts for name in names)
-
-
-def weighted(weights: dict[str, float], seeds: Sequence[Figures]) -> Interval:
+def weighted(weights: Weights, seeds: Sequence[Figures]) -> Interval:
     """Weighted mean of accuracies, mean over seeds, with its 95% interval inside [0, 1]."""
     noise = seed_noise([_value(weights, figures) for figures in seeds]) if len(seeds) > 1 else NO_NOISE
     value, low, high = linear(_terms(weights, seeds), noise)
     return Interval(value, low if math.isnan(low) else max(0.0, low), high if math.isnan(high) else min(1.0, high))
 
 
-def _relative(weights: dict[str, float], seeds: Sequence[Figures], starts: Sequence[Figures]) -> Interval:
+def _relative(weights: Weights, seeds: Sequence[Figures], starts: Sequence[Figures]) -> Interval:
     """Weighted sum of accuracies minus the start model's."""
     minus = {name: -weight for name, weight in weights.items()}
     differences = [_value(weights, a) - _value(weights, b) for a, b in zip(seeds, starts, strict=True)]
     return linear(_terms(weights, seeds) + _terms(minus, starts), seed_noise(differences))
 
 
-def _value(weights: dict[str, float], figures: Figures) -> float:
-    return sum(weight * figures[name].accuracy for name, weight in weights.items())
+def _value(weights: Weights, figures: Figures) -> float:
+    return sum(weight * figures[own(name)].accuracy for name, weight in weights.items())
 
 
-def _terms(weights: dict[str, float], seeds: Sequence[Figures]) -> list[Term]:
+def _terms(weights: Weights, seeds: Sequence[Figures]) -> list[Term]:
     found = []
     for name, weight in weights.items():
-        p = sum(figures[name].accuracy for figures in seeds) / len(seeds)
-        found.append(Term(weight, p, seeds[0][name].n, seeds[0][name].half))
+        first = seeds[0][own(name)]
+        p = sum(figures[own(name)].accuracy for figures in seeds) / len(seeds)
+        found.append(Term(weight, p, first.n, first.half))
     return found
 
 
 def _score(name: str, seeds: Sequence[Figures]) -> Score:
-    return Score(*weighted({own(name): 1.0}, seeds), n=seeds[0][own(name)].n)
+    return Score(*weighted({name: 1.0}, seeds), n=seeds[0][own(name)].n)
 
 
 def to_json(scores: Scores) -> dict[str, Any]:

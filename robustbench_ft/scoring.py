@@ -6,16 +6,16 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from robustbench_ft import accuracies, baselines, published, rows, score, score_tables, suites, yardstick
+from robustbench_ft import accuracies, baselines, published, rows, score, score_tables, sides, suites, yardstick
 from robustbench_ft.accuracies import Table
 from robustbench_ft.baselines import Baseline, Reference
 from robustbench_ft.errors import DataError, PartialError, UnknownName, UsageError
+from robustbench_ft.files import printed_json
 from robustbench_ft.lines import MIN_MODELS, TransformName
-from robustbench_ft.metrics import RECORD, recount
+from robustbench_ft.metrics import RECORD
 from robustbench_ft.progress import say
 from robustbench_ft.records import Figure
 from robustbench_ft.rows import Scores, Subject
@@ -65,16 +65,13 @@ def _is_record(path: Path) -> bool:
 
 def _run(asked: Request) -> str:
     """A run folder, a submission's folder or a record file; counts are recomputed where packs are at hand."""
-    path, runs = asked.path, score.load_run(asked.path)
-    suite = suites.load(asked.suite or runs[0].suite)
-    if path.is_dir() and not runs[0].unaligned and suite.file.with_suffix(".key.safetensors").is_file():
-        for folder in [path] if (path / RECORD).is_file() else sorted(path.glob("seed-*")):
-            recount(folder, suite)
-    else:
-        say("the record's counts are taken as they are: no pack or no answer key to recount them with")
-    scores = score.score(runs, yardstick.of(suite, asked.baseline, asked.axes))
+    suite = suites.load(asked.suite or score.load_run(asked.path)[0].suite)
+    row = sides.read(asked.path, suite, sides.answers(suite))
+    if row.lacks:
+        say(f"the record's counts are taken as they are: {row.lacks}")
+    scores = score.score(row.runs, yardstick.of(suite, asked.baseline, asked.axes))
     if asked.as_json:
-        return _json(score.to_json(scores))
+        return printed_json(score.to_json(scores))
     return shown(scores) if asked.form == "table" else score_tables.render(scores, asked.form, score_tables.title(scores))
 
 
@@ -88,13 +85,13 @@ def shown(scores: score.RunScores) -> str:
 def _published(asked: Request) -> str:
     boards = published.boards([published.load(asked.path)])
     if asked.as_json:
-        return _json({"boards": [published.to_json(board) for board in boards]})
+        return printed_json({"boards": [published.to_json(board) for board in boards]})
     return "\n".join(score_tables.render(b.scores, asked.form, f"{b.panel.name}, start model {b.start}") for b in boards)
 
 
 def _answer(asked: Request, scores: Scores, heading: str) -> str:
     if asked.as_json:
-        return _json(rows.to_json(scores))
+        return printed_json(rows.to_json(scores))
     return score_tables.render(scores, asked.form, heading)
 
 
@@ -205,7 +202,7 @@ def fit(asked: Pool) -> str:
         raise DataError(f"{asked.path}: no shift that {MIN_MODELS} models or more have beside {baseline.id_set}: no line")
     baseline.save(asked.out)
     if asked.as_json:
-        return _json({"baseline": str(asked.out), **baseline.to_json([table.panel])})
+        return printed_json({"baseline": str(asked.out), **baseline.to_json([table.panel])})
     text = score_tables.baseline_table(baseline, [table.panel])
     return f"{text}\nwrote {asked.out}\nnext  rbft score TABLE.csv --baseline {asked.out}"
 
@@ -217,7 +214,3 @@ def _classes(panel: Panel) -> int:
     if own_baseline is None:
         raise UsageError(f"the number of classes of {panel.name} is not known; chance depends on it", hint="--classes 182")
     return own_baseline.classes
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False)

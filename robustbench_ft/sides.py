@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,9 @@ from robustbench_ft.packs import Pack
 from robustbench_ft.records import RunRecord
 from robustbench_ft.score import load_run, same_row
 from robustbench_ft.statistics import MIN_SEEDS, NO_NOISE, Floats, Noise, pooled_seed_variance
-from robustbench_ft.suites import Panel, Suite
-from robustbench_ft.yardstick import own
+from robustbench_ft.suites import Suite
+from robustbench_ft.yardstick import Weights, own
 
-OOD, BOTH = "OOD mean", "ID/OOD mean"
-Weights = Mapping[str, float]
 """Per test set, its share of a mean."""
 
 
@@ -92,19 +90,12 @@ def answers(suite: Suite) -> Pack | None:
 def _folders(path: Path) -> list[Path]:
     """Where the packs lie, one folder a seed."""
     if path.is_dir():
-        return [path] if (path / RECORD).is_file() else sorted(path.glob("seed-*"))
+        return (
+            [path]
+            if (path / RECORD).is_file()
+            else sorted(path.glob("seed-*"), key=lambda folder: (len(folder.name), folder.name))
+        )
     return [path.parent] if path.name == RECORD else []
-
-
-def measures(panel: Panel, present: Collection[str]) -> dict[str, Weights]:
-    """What can be compared on the test sets ``present``: each of them and, where they are complete, the two means."""
-    found: dict[str, Weights] = {spec.name: {spec.name: 1.0} for spec in panel.tests if spec.name in present}
-    shifts = [spec.name for spec in panel.headline_shifts]
-    if shifts and set(shifts) <= set(present):
-        found[OOD] = {name: 1 / len(shifts) for name in shifts}
-        if panel.test.name in present:
-            found[BOTH] = {panel.test.name: 0.5} | {name: 0.5 / len(shifts) for name in shifts}
-    return found
 
 
 def seed_noise(sides: Sequence[Side], values: Sequence[Sequence[float]]) -> Noise | None:

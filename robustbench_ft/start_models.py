@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from robustbench_ft import page, plots
-from robustbench_ft.lines import expit
+from robustbench_ft import page, plots, tables
+from robustbench_ft.lines import expit, logit
 from robustbench_ft.pretraining import (
     COMMON_ID,
     MIN_WEIGHTS,
@@ -21,13 +21,12 @@ from robustbench_ft.pretraining import (
     by_data_set,
     entries,
     load,
-    logit,
     panel,
     scored,
     trend,
 )
 from robustbench_ft.rows import Row, row_json
-from robustbench_ft.score_tables import mean_cells, mean_headers, mean_over, short_names
+from robustbench_ft.score_tables import mean_cell, mean_cells, mean_headers, mean_over, short_names
 from robustbench_ft.tables import ABSENT, FORMATS, layout, percent, plus_minus
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def section(picture: str) -> str:
         "## Start models: what pretraining data does",
         f"Zero-shot figures of {every} sets of weights, as open_clip published them, against `{panel().baseline}`: nothing "
         "here was fine-tuned. [How the rows were classified, and what was left out](docs/start-models.md).",
-        f"![Mean effective robustness against ID accuracy, by pretraining data]({picture}.svg)\n\n([PNG]({picture}.png))",
+        tables.picture("Mean effective robustness against ID accuracy, by pretraining data", picture),
         _set_table(),
         _set_text(),
         f"One architecture at a time, at 224 pixels, with about the same number of samples seen ({SAME_SAMPLES[0]:g} to "
@@ -140,7 +139,7 @@ def _architecture_table() -> str:
     header = [["pretraining data"], *([name, what] for name in ARCHITECTURES for what in ("ID", "eff. robustness"))]
     cells = []
     for data, found in _architectures().items():
-        pairs = [(percent(entry.id), plus_minus(entry.rho, signed=True)) if entry else (ABSENT, ABSENT) for entry in found]
+        pairs = [(percent(entry.id), mean_cell(entry.rho, WORDS)) if entry else (ABSENT, ABSENT) for entry in found]
         cells.append([data, *itertools.chain(*pairs)])
     return layout(header, cells, WORDS)
 
@@ -173,7 +172,12 @@ def _architecture_text() -> str:
 def _full_table() -> str:
     short = short_names(panel())
     header = [["weights"], ["pretraining data"], ["pairs", "(millions)"], ["samples", "(billions)"], ["parameters", "(millions)"]]
-    header += [["ID"], ["OOD mean"], *mean_headers(scored()), *([short[name]] for name in scored().measured)]
+    header += [
+        ["ID"],
+        ["OOD mean", "without", "ObjectNet"],
+        *mean_headers(scored()),
+        *([short[name]] for name in scored().measured),
+    ]
     header += [["ObjectNet,", "own names", "(accuracy)"]]
     cells = []
     for model, row in entries():

@@ -30,7 +30,6 @@ from safetensors.torch import save_file
 
 from robustbench_ft import seal
 from robustbench_ft.errors import TrainingError
-from robustbench_ft.files import default_folder as default_folder
 from robustbench_ft.files import digest, file_digest, write_atomic
 from robustbench_ft.method import Method, Task, load
 from robustbench_ft.model import Classifier, Derived, Ensemble, Trained

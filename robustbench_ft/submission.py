@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from pydantic import Field, ValidationError
 
 from robustbench_ft import published, records, suites, yardstick
@@ -21,7 +20,6 @@ from robustbench_ft.packs import Pack, to_bytes
 from robustbench_ft.records import RunRecord
 from robustbench_ft.rows import Row
 from robustbench_ft.score import START, RunScores, score
-from robustbench_ft.statistics import Floats
 from robustbench_ft.suites import Suite, Value
 from robustbench_ft.summaries import Summaries
 from robustbench_ft.yardstick import Yardstick
@@ -62,11 +60,6 @@ class Submission:
     def curve(self) -> tuple[Row, ...]:
         """The points with an alpha, scored when they are drawn."""
         return tuple(row for row in score(self.runs, self.scores.yardstick).rows if row.alpha is not None)
-
-    @property
-    def shares(self) -> dict[str, Floats]:
-        """Per ``<test set>/<grouping>``, float [N]: the share of seeds that were right on each image."""
-        return {name: np.mean([seed[name] for seed in self.hits], axis=0, dtype=np.float64) for name in self.hits[0]}
 
     @property
     def first(self) -> RunRecord:
@@ -154,7 +147,7 @@ def load(folder: Path, shelf: Shelf | None = None) -> Submission:
 
 def _info(path: Path) -> SubmissionInfo:
     try:
-        return SubmissionInfo.model_validate(tomllib.loads(path.read_text()))
+        return SubmissionInfo.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise DataError(f"no {INFO} at {path}", hint="rbft submit RUN") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -194,14 +194,14 @@ def panel(name: str) -> Panel | Track:
         return load(name)
     if not path.is_file():
         raise UnknownName("suite", name, panel_names(), hint="a suite of your own: --suite path/to/suite.toml")
-    table = tomllib.loads(path.read_text())
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
     return Track.model_validate(table) if "sets" in table else Panel.model_validate(table)
 
 
 def parse(path: Path) -> Suite:
     """Read one suite file; fields of ``[defaults]`` hold for each of its data sets."""
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_text())
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         common = table.pop("defaults", {})
         for key in ("train", "val", "test"):
             table[key] = common | table[key]

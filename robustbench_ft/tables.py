@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from robustbench_ft.errors import UnknownName
@@ -82,6 +82,16 @@ def plain(text: str) -> str:
     for character in r"\`*_[]<>|":
         text = text.replace(character, f"\\{character}")
     return " ".join(text.split())
+
+
+def chosen(selection: Mapping[str, str]) -> str:
+    """Per hyperparameter that is not the recipe's default, the rule (DESIGN 7.5)."""
+    return ", ".join(f"{field}: {rule}" for field, rule in sorted(selection.items()) if rule != "default") or "default"
+
+
+def picture(alt: str, path: str) -> str:
+    """Markdown that shows ``path``.svg and links to ``path``.png."""
+    return f"![{alt}]({path}.svg)\n\n([PNG]({path}.png))"
 
 
 def check_form(form: str) -> None:

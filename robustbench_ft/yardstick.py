@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -27,9 +27,25 @@ def mean_accuracy(figures: Sequence[Accuracy]) -> float:
     return sum(figure.accuracy for figure in figures) / len(figures)
 
 
+OOD, BOTH = "OOD mean", "ID/OOD mean"
+Weights = Mapping[str, float]
+"""Per test set, how much it counts in a weighted mean of accuracies."""
+
+
 def own(name: str) -> str:
     """Key of a set's accuracy under its own classes."""
     return f"{name}/own"
+
+
+def measures(panel: Panel, present: Collection[str]) -> dict[str, Weights]:
+    """What can be compared on the test sets ``present``: each of them and, where they are complete, the two means."""
+    found: dict[str, Weights] = {spec.name: {spec.name: 1.0} for spec in panel.tests if spec.name in present}
+    shifts = [spec.name for spec in panel.headline_shifts]
+    if shifts and set(shifts) <= set(present):
+        found[OOD] = {name: 1 / len(shifts) for name in shifts}
+        if panel.test.name in present:
+            found[BOTH] = {panel.test.name: 0.5} | {name: 0.5 / len(shifts) for name in shifts}
+    return found
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,9 @@ def counts(percent: str, n: int, where: str) -> Counts:
 def testbed(folder: Path) -> Baseline:
     """The ImageNet models of standard training, in the order of the testbed's table."""
     table = folder / "robustness_top1s.csv"
-    types: dict[str, str] = json.loads((folder / "model_types.json").read_text())
+    types: dict[str, str] = json.loads((folder / "model_types.json").read_text(encoding="utf-8"))
     models = []
-    for row in csv.DictReader(table.read_text().splitlines()):
+    for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines()):
         name = row["model"]
         if types.get(name) != "standard" or any(part in name for part in OUTSIDE):
             continue
@@ -98,7 +98,7 @@ def recht(folder: Path, keys: Path) -> Baseline:
         known: dict[str, Accuracy] = {}
         for key, version in SETS.items():
             path = folder / "predictions" / f"{version}_predictions" / first.name
-            answers = np.array(json.loads(path.read_text()))
+            answers = np.array(json.loads(path.read_text(encoding="utf-8")))
             if answers.shape != labels[key].shape:
                 raise DataError(f"{path}: {answers.shape} answers to {len(labels[key])} images")
             known[key] = Counts(k=int((answers == labels[key]).sum()), n=len(answers))

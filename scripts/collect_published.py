@@ -85,7 +85,7 @@ def share(value: str, n: int, where: str) -> Decimal:
 def groups(path: Path, left_out: Counter[str]) -> list[Group]:
     """The rows of the file's tables, in its order; what is left out is counted by its reason."""
     found: dict[tuple[str, ...], Group] = {}
-    for row in csv.DictReader(path.read_text().splitlines()):
+    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
         reason = names.LEFT_OUT.get((row["source"], row["table"])) or names.NO_SET.get(row["dataset"])
         if reason:
             left_out[reason] += 1
@@ -214,8 +214,8 @@ def once(records: Iterable[PublishedRecord]) -> list[PublishedRecord]:
 def ingredients(folder: Path) -> list[PublishedRecord]:
     """The 72 CLIP ViT-B/32 models that the soups are made of, each with its hyperparameters."""
     table = "individual_model_results.jsonl"
-    rows = [json.loads(line, parse_float=str) for line in (folder / table).read_text().splitlines()]
-    tuned: dict[str, dict[str, object]] = json.loads((folder / "hparam_info.json").read_text())
+    rows = [json.loads(line, parse_float=str) for line in (folder / table).read_text(encoding="utf-8").splitlines()]
+    tuned: dict[str, dict[str, object]] = json.loads((folder / "hparam_info.json").read_text(encoding="utf-8"))
     best = max(rows, key=lambda row: float(row["ImageNet2p"]))
     records: list[PublishedRecord] = []
     for row in rows:
@@ -246,7 +246,7 @@ def ingredients(folder: Path) -> list[PublishedRecord]:
 def testbed(path: Path) -> list[PublishedRecord]:
     """The zero-shot CLIP models of the testbed's table, in the suites that it has test sets of."""
     records = []
-    for row in csv.DictReader(path.read_text().splitlines()):
+    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
         for suite in ("imagenet", "video") if row["model"] in names.ZERO_SHOT else ():
             values = {}
             for name in [spec.name for spec in sets(suite) if spec.name in COLUMNS]:

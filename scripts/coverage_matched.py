@@ -18,11 +18,10 @@ from coverage_curves import CASES, LEVELS, Bools, Case, draw, truth
 from robustbench_ft import suites
 from robustbench_ft.files import write_atomic
 from robustbench_ft.matched import RANGE, matched
-from robustbench_ft.sides import OOD
 from robustbench_ft.statistics import Floats
 from robustbench_ft.suites import Suite
 from robustbench_ft.tables import FORMATS, layout
-from robustbench_ft.yardstick import own
+from robustbench_ft.yardstick import OOD, own
 
 LOW, HIGH = 0.93, 0.97
 FEW = 30

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from robustbench_ft import published
+from robustbench_ft import published, score_tables
 from robustbench_ft.files import write_atomic
 from robustbench_ft.published import Evidence, PublishedBoard
+from robustbench_ft.rows import Row
 from robustbench_ft.tables import FORMATS, layout, percent, plus_minus
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,11 +50,12 @@ Effective robustness (rho) is OOD accuracy above the line of `imagenet-testbed@1
 ImageNet-V2, -R, -Sketch and ObjectNet; ImageNet-A is left out, as its line says nothing up to an ID accuracy of 76.1%.
 In percent and points, with 95% intervals: binomial, the line's own, and rounding. Seed noise is not in them: papers
 rarely print it. "Above the line" is said only where every shift's interval lies above 0 and its z (distance in standard
-deviations of ordinary models) is over 2."""
+deviations of ordinary models) is over 2. *Italics*: beyond the reference models' ID range (56.5 to 84.7%), so the line is
+extrapolated."""
 
 
 def _find(board: PublishedBoard, source: str, table: str, method: str, alpha: float | None = None) -> Evidence:
-    """The row of that table, else of another table of the source; the start model's re-run where a table has two."""
+    """The source's row, not quoted from elsewhere; of several, that of ``table``."""
     found = [
         one
         for one in board.evidence
@@ -66,6 +68,10 @@ def _find(board: PublishedBoard, source: str, table: str, method: str, alpha: fl
 
 def _table(header: Sequence[str], cells: Sequence[Sequence[str]], left: int = 1) -> str:
     return layout([[text] for text in header], cells, FORMATS["markdown"], left=left)
+
+
+def _rho(row: Row) -> str:
+    return score_tables.mean_cell(row.effective_mean, FORMATS["markdown"])
 
 
 def _least_z(one: Evidence) -> float:
@@ -86,7 +92,7 @@ def _above(one: Evidence) -> str:
 def _zero_shot(boards: dict[str, PublishedBoard]) -> list[str]:
     rows = [_find(boards[start], source, table, "zeroshot") for start, source, table in FAMILIES]
     cells = [
-        [start, plus_minus(one.row.id), plus_minus(one.row.ood_mean), plus_minus(one.row.effective_mean, signed=True),
+        [start, plus_minus(one.row.id), plus_minus(one.row.ood_mean), _rho(one.row),
          f"{_least_z(one):.1f}", _above(one), published.origin(one)]
         for (start, _, _), one in zip(FAMILIES, rows, strict=True)
     ]  # fmt: skip
@@ -129,7 +135,7 @@ def _change(zero: Evidence, one: Evidence) -> list[str]:
     assert zero.row.ood_mean and one.row.ood_mean and zero.row.id and one.row.id
     gained = percent(one.row.id.value - zero.row.id.value, signed=True)
     ood = plus_minus(one.row.relative_mean, signed=True)
-    return [plus_minus(one.row.id), gained, plus_minus(one.row.ood_mean), ood, plus_minus(one.row.effective_mean, signed=True)]
+    return [plus_minus(one.row.id), gained, plus_minus(one.row.ood_mean), ood, _rho(one.row)]
 
 
 def _curve(board: PublishedBoard) -> list[str]:
@@ -146,11 +152,7 @@ def _curve(board: PublishedBoard) -> list[str]:
     free = [(alpha, row) for alpha, row in points if row.id and row.id.value >= tuned.id.value]
     alpha, row = free[0]
     assert row.id and row.ood_mean
-    cells = [
-        [f"{a:.1f}", plus_minus(r.id), plus_minus(r.ood_mean), plus_minus(r.effective_mean, signed=True)]
-        for a, r in points
-        if round(a * 10, 6) % 1 == 0
-    ]
+    cells = [[f"{a:.1f}", plus_minus(r.id), plus_minus(r.ood_mean), _rho(r)] for a, r in points if round(a * 10, 6) % 1 == 0]
     told = (
         f"Along the {len(points)} points of the ViT-B/16 curve the OOD mean is highest at alpha {best_ood[0]:g} "
         f"({percent(best_ood[1].ood_mean.value)}, ID {percent(best_ood[1].id.value)}), ID accuracy at alpha {best_id[0]:g} "
@@ -166,7 +168,7 @@ def _soups(board: PublishedBoard) -> list[str]:
     pool = [one.row for one in board.pool]
     ids, oods = [r.id.value for r in pool if r.id], [r.ood_mean.value for r in pool if r.ood_mean]
     cells = [
-        [name, plus_minus(one.row.id), plus_minus(one.row.ood_mean), plus_minus(one.row.effective_mean, signed=True)]
+        [name, plus_minus(one.row.id), plus_minus(one.row.ood_mean), _rho(one.row)]
         for name, one in named.items()
         if name in ("uniform-soup", "greedy-soup", "ensemble")
     ]
@@ -179,7 +181,11 @@ def _soups(board: PublishedBoard) -> list[str]:
     above = sum(r.ood_mean.value > uniform.ood_mean.value for r in pool if r.ood_mean)
     higher = sum(value > uniform.id.value for value in ids)
     told += f"Of them, {above} have a higher OOD mean than their uniform soup, and {higher} a higher ID accuracy."
-    return ["## Soups (72 fine-tunes of ViT-B/32)", _table(["method", "ID", "OOD mean", "rho"], cells), told]
+    return [
+        "## Soups (71 fine-tunes of ViT-B/32 and the linear classifier that they start from)",
+        _table(["method", "ID", "OOD mean", "rho"], cells),
+        told,
+    ]
 
 
 def _sources(board: PublishedBoard) -> list[str]:

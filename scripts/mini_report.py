@@ -16,6 +16,7 @@ from tabulate import tabulate
 from robustbench_ft import score, suites, yardstick
 from robustbench_ft.rows import Row
 from robustbench_ft.score import RunScores
+from robustbench_ft.tables import percent
 
 ORDER = ("zeroshot", "lp", "ft", "lpft", "l2sp", "flyp", "wiseft", "uniform-soup", "greedy-soup", "ensemble")
 
@@ -41,7 +42,7 @@ def methods_table(found: dict[str, RunScores]) -> str:
         row = scores.headline
         assert row.id is not None
         shifts = {spec.name: percent(row.scores[spec.name].value) for spec in scores.panel.shifts}
-        effective = percent(row.effective_mean.value, sign=True) if row.effective_mean else ""
+        effective = percent(row.effective_mean.value, signed=True) if row.effective_mean else ""
         rows.append({"method": name, "ID": percent(row.id.value), **shifts, "OOD mean": ood(row), "eff. rob.": effective})
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
@@ -55,8 +56,8 @@ def curve_table(scores: RunScores) -> str:
         assert row.ood_mean and start.ood_mean and tuned.ood_mean and row.id and start.id and tuned.id
         share = (row.id.value - start.id.value) / (tuned.id.value - start.id.value)
         chord = start.ood_mean.value + share * (tuned.ood_mean.value - start.ood_mean.value)
-        above, gained = percent(row.ood_mean.value - chord, sign=True), row.ood_mean.value - start.ood_mean.value
-        table.append([f"{alpha:g}", percent(row.id.value), ood(row), above, percent(gained, sign=True), f"{100 * share:.0f}"])
+        above, gained = percent(row.ood_mean.value - chord, signed=True), row.ood_mean.value - start.ood_mean.value
+        table.append([f"{alpha:g}", percent(row.id.value), ood(row), above, percent(gained, signed=True), f"{100 * share:.0f}"])
     headers = ["alpha", "ID", "OOD mean", "above the chord", "OOD minus zero-shot", "% of the ID gain"]
     return tabulate(table, headers=headers, tablefmt="github", disable_numparse=True)
 
@@ -64,11 +65,6 @@ def curve_table(scores: RunScores) -> str:
 def ood(row: Row) -> str:
     """The OOD mean in percent."""
     return percent(row.ood_mean.value) if row.ood_mean else ""
-
-
-def percent(value: float, *, sign: bool = False) -> str:
-    """With one decimal."""
-    return f"{100 * value:{'+' if sign else ''}.1f}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from robustbench_ft import records, run, score, score_tables, store, suites, yardstick
-from robustbench_ft.files import write_atomic
+from robustbench_ft.files import default_folder, write_atomic
 from robustbench_ft.method import configure, names
 from robustbench_ft.metrics import RECORD
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="*", default=names())
-    parser.add_argument("--store", type=Path, default=store.default_folder())
+    parser.add_argument("--store", type=Path, default=default_folder())
     given = parser.parse_args()
     torch.set_num_threads(1)
     suite = suites.load(given.suite)

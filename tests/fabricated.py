@@ -12,6 +12,8 @@ from robustbench_ft.files import file_digest, write_atomic
 from robustbench_ft.metrics import counts_of, grouped_labels, score
 from robustbench_ft.packs import Pack
 from robustbench_ft.records import Accuracy, Cost, Counts, Figure, Numerics, Point, RunRecord, StartRef
+from robustbench_ft.statistics import Floats
+from robustbench_ft.submission import Submission
 from robustbench_ft.suites import Panel, Suite, TestSet
 
 SETS = ("toy-test", "toy-v2", "toy-sketch", "toy-rendition", "toy-objectnet", "toy-a")
@@ -233,3 +235,8 @@ def make_matched(panel: Panel, **fields: object) -> Baseline:
         ks = {f"{SETS[0]}/{name}": Counts(k=round(1500 / (1 + np.exp(-at))), n=1500) for name, at in zip(MATCHED, x, strict=True)}
         models.append(model.model_copy(update={"counts": model.counts | ks}))
     return baseline.model_copy(update={"models": tuple(models)})
+
+
+def shares(item: Submission) -> dict[str, Floats]:
+    """Per ``<test set>/<grouping>``, float [N]: the share of seeds that were right on each image."""
+    return {name: np.mean([seed[name] for seed in item.hits], axis=0, dtype=np.float64) for name in item.hits[0]}

@@ -83,7 +83,8 @@ def test_the_72_fine_tunes(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(table.models) == [f"model_{i}" for i in range(72)]
     sets = {"ImageNet": "imagenet-val", "ImageNetV2": "imagenet-v2", "ImageNetSketch": "imagenet-sketch"}
     sets |= {"ImageNetR": "imagenet-r", "ObjectNet": "objectnet", "ImageNetA": "imagenet-a"}
-    assert values(table) == {row["model_name"]: {f"{key}/own": row[name] for name, key in sets.items()} for row in rows}
+    expected = {row["model_name"]: {f"{key}/own": Decimal(row[name]) for name, key in sets.items()} for row in rows}
+    assert {m: {key: figure.value for key, figure in figures.items()} for m, figures in table.models.items()} == expected
     assert partial(table) == {}
     assert "left out ImageNet2p" in capsys.readouterr().err
     for figures in table.models.values():  # the sizes are right: every figure is a whole count of right answers

@@ -27,14 +27,32 @@ def write(tmp_path: Path) -> Write:
 
 
 def values(table: Table) -> dict[str, dict[str, str]]:
-    return {model: {key: str(figure.value) for key, figure in figures.items()} for model, figures in table.models.items()}
+    """Digits as the file has them, without the zeros that a tool's floats have lost and get back."""
+    texts = {m: {key: str(figure.value) for key, figure in figures.items()} for m, figures in table.models.items()}
+    return {m: {key: zeros(text) for key, text in each.items()} for m, each in texts.items()}
+
+
+def zeros(text: str) -> str:
+    return text.rstrip("0")
 
 
 LONG = "model,dataset,value\nft,ImageNet,0.7680\nft,ImageNet-V2,0.64\nzs,imagenet1k,.5\nzs,in-v2,1e-1\n"
 BOTH = {
-    "ft": {"imagenet-val/own": "0.7680", "imagenet-v2/own": "0.64"},
+    "ft": {"imagenet-val/own": "0.768", "imagenet-v2/own": "0.64"},
     "zs": {"imagenet-val/own": "0.5", "imagenet-v2/own": "0.1"},
 }
+
+
+def test_a_tools_float_gets_back_the_zeros_that_its_neighbours_show(write: Write) -> None:
+    """1,800 of 2,000 is written 0.9; typed by hand it may be anything from 0.85 to 0.95."""
+    tool = '{"model_name": "a", "ImageNet": 0.9, "ImageNetV2": 0.8995}'
+    assert read(write(tool)).models["a"]["imagenet-val/own"].half == pytest.approx(0.00005)
+    typed = read(write("model,ImageNet,ImageNetV2\na,0.9,0.8995\n")).models["a"]
+    assert typed["imagenet-val/own"].half == pytest.approx(0.05)
+    whole = read(write("model,ImageNet,ImageNetV2\na,1,0.8995\n")).models["a"]
+    assert whole["imagenet-val/own"].half == 0
+    fine = read(write('{"model_name": "a", "ImageNet": 0.5, "ImageNetV2": 0.57030006485123456}')).models["a"]
+    assert 0 < fine["imagenet-val/own"].half < 1e-8
 
 
 @pytest.mark.parametrize(

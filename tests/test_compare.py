@@ -17,7 +17,7 @@ from robustbench_ft.compare import compare, pvalue, render, run
 from robustbench_ft.comparison import Comparison
 from robustbench_ft.errors import CheckError, DataError, ProtocolError, UnknownName, UsageError
 from robustbench_ft.records import Counts
-from robustbench_ft.sides import OOD
+from robustbench_ft.yardstick import OOD
 
 SUBMISSIONS = Path(__file__).parents[1] / "submissions"
 

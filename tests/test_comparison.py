@@ -12,9 +12,10 @@ from fabricated import CLASSES, FT, SETS, WISE, make_key, make_record, make_run,
 from robustbench_ft.compare import compare, render
 from robustbench_ft.comparison import SHOWN, class_names, of_sides
 from robustbench_ft.records import Counts
-from robustbench_ft.sides import BOTH, OOD, Side
+from robustbench_ft.sides import Side
 from robustbench_ft.statistics import holm, mcnemar
 from robustbench_ft.suites import Suite
+from robustbench_ft.yardstick import BOTH, OOD
 
 SUBMISSIONS = Path(__file__).parents[1] / "submissions"
 

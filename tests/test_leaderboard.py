@@ -128,7 +128,10 @@ def test_rows_on_a_dead_piece_keep_their_columns(tmp_path: Path) -> None:
     submit(tmp_path, suite, "ft", FT)
     contents = read(tmp_path, lambda name: suite)
     text = contents.text()
-    assert f"Baseline line `toy@1` (hash `{baselines.load(str(tmp_path / 'toy.json')).hash[:12]}`), fitted to 20 models" in text
+    assert (
+        f"Baseline line `toy@1` (hash `{baselines.load(str(tmp_path / 'toy.json')).hash[:12]}`), fitted to those of 20 models"
+        in text
+    )
     assert (
         "Left out of the mean, as the line says nothing: v2 (ID up to 80" in text
         and "toy-v2 was filtered against scratch-16" in text

@@ -11,8 +11,9 @@ from scipy.special import ndtr, ndtri
 from robustbench_ft.likeness import Likeness, correlation, likeness
 from robustbench_ft.matched import RANGE, A, B, Curve, Level, matched
 from robustbench_ft.records import Counts
-from robustbench_ft.sides import OOD, Side
+from robustbench_ft.sides import Side
 from robustbench_ft.suites import Suite
+from robustbench_ft.yardstick import OOD
 
 MANY = 10**7
 

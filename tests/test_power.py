@@ -12,8 +12,9 @@ from fabricated import CLASSES, FT, SETS, WISE, make_run, make_suite
 from robustbench_ft import suites
 from robustbench_ft.errors import UnknownName, UsageError
 from robustbench_ft.power import DISAGREEMENTS, SEEDS, _rows, _split, power, run
-from robustbench_ft.sides import BOTH, OOD, Side, answers, measures, read
+from robustbench_ft.sides import Side, answers, read
 from robustbench_ft.statistics import Noise, paired_variance, pooled_seed_variance, smallest_gap
+from robustbench_ft.yardstick import BOTH, OOD, measures
 
 ROOT = Path(__file__).parents[1]
 

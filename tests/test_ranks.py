@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fabricated import FT, START, make_baseline, make_run, make_suite, mix
+from fabricated import FT, START, make_baseline, make_run, make_suite, mix, shares
 from test_submission import INFO
 
 from robustbench_ft.boards import Board, boards, image_variances, rankable, seed_values
@@ -75,7 +75,7 @@ def test_every_pair_of_ranks_by_hand(root: Path, suite: Suite) -> None:
             if a is not b:
                 share = sum(0 if item.name == "zeroshot" else 1 / 3 for item in (a, b))
                 difference = float(np.mean(seed_values(a)) - np.mean(seed_values(b)))
-                variance = paired_variance(a.shares, b.shares, sets)
+                variance = paired_variance(shares(a), shares(b), sets)
                 tests.append((difference_pvalue(difference, variance, Noise(s2.variance * share, 8)), difference))
         better = worse = 0
         for step, (p, difference) in enumerate(sorted(tests)):
@@ -107,7 +107,7 @@ def test_smallest_gap(root: Path, suite: Suite) -> None:
 def test_image_noise_is_the_median_of_all_pairs(root: Path, suite: Suite) -> None:
     items = [item for item in read_all(root / "submissions", lambda name: suite) if rankable(item)]
     sets = {"toy-test/own": 0.5} | {f"{spec.name}/own": 0.1 for spec in suite.shifts}
-    by_hand = {(a.name, b.name): paired_variance(a.shares, b.shares, sets) for a, b in itertools.permutations(items, 2)}
+    by_hand = {(a.name, b.name): paired_variance(shares(a), shares(b), sets) for a, b in itertools.permutations(items, 2)}
     found = image_variances(items)
     for (i, a), (j, b) in itertools.permutations(enumerate(items), 2):
         assert found[i, j] == pytest.approx(by_hand[a.name, b.name], rel=1e-9)

@@ -261,5 +261,5 @@ def test_ordinary_models_lie_in_the_band() -> None:
     assert 0.92 <= inside / 300 <= 0.98
     line, p = lines[0], 0.7
     g = line(p)
-    half = scipy.stats.t(line.m - 2).ppf(0.975) * line.prediction_sd(float(logit(p))) * g * (1 - g)
-    assert ordinary([line], p) == pytest.approx((g, g - half, g + half))
+    half = scipy.stats.t(line.m - 2).ppf(0.975) * line.prediction_sd(float(logit(p)))
+    assert ordinary([line], p) == pytest.approx((g, expit(logit(g) - half), expit(logit(g) + half)))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustbench_ft import method, store
+from robustbench_ft import files, method, store
 from robustbench_ft import train as training
 from robustbench_ft.errors import LeakError, TrainingError
 from robustbench_ft.losses import cross_entropy
@@ -267,9 +267,9 @@ def test_a_method_that_fails_leaves_no_finished_fit(start: Classifier, task: Tas
 
 def test_the_default_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RBFT_STORE", "/somewhere/store")
-    assert store.default_folder() == Path("/somewhere/store")
+    assert files.default_folder() == Path("/somewhere/store")
     monkeypatch.delenv("RBFT_STORE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere/cache")
-    assert store.default_folder() == Path("/somewhere/cache/rbft")
+    assert files.default_folder() == Path("/somewhere/cache/rbft")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert store.default_folder() == Path.home() / ".cache" / "rbft"
+    assert files.default_folder() == Path.home() / ".cache" / "rbft"

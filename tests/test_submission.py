@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated import FT, START, make_baseline, make_key, make_run, make_suite, mix
+from fabricated import FT, START, make_baseline, make_key, make_run, make_suite, mix, shares
 
 from robustbench_ft import yardstick
 from robustbench_ft.errors import CheckError, DataError, PartialError, ProtocolError
@@ -50,7 +50,7 @@ def test_reads_seeds_in_order_and_their_mean(folder: Path, suite: Suite) -> None
     assert found.scores.headline.seeds == 2
     hits = [score(load_pack(folder / f"seed-{s}/pack.safetensors"), make_key(suite), suite) for s in (2, 10)]
     expected = (hits[0]["toy-a/own"].astype(float) + hits[1]["toy-a/own"]) / 2
-    assert np.array_equal(found.shares["toy-a/own"], expected) and set(expected) == {0, 0.5, 1}
+    assert np.array_equal(shares(found)["toy-a/own"], expected) and set(expected) == {0, 0.5, 1}
 
 
 def test_selection_drops_the_reason(folder: Path, suite: Suite) -> None:
