@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
-from fabricated import FT, START, make_baseline, make_run, make_suite, mix, shares
+from fabricated import FT, START, make_baseline, make_run, make_suite, mix
+from fabricated import shares as shares_of
 from test_submission import INFO
 
 from robustbench_ft import pairs, submission, summaries
@@ -128,7 +129,7 @@ def test_only_new_rows_are_multiplied(tmp_path: Path, suite: Suite, monkeypatch:
         found = image_variances(items)
         for i, a in enumerate(items):
             for j, b in enumerate(items):
-                expected = paired_variance(shares(a), shares(b), weights(a))
+                expected = paired_variance(shares_of(a), shares_of(b), weights(a))
                 assert found[i, j] == pytest.approx(expected, rel=1e-12, abs=1e-30), (a.name, b.name)
         return found
 
