@@ -148,7 +148,7 @@ def baseline_note(scores: Scores) -> list[str]:
         _line(name, axis, scores): line
         for name in scores.measured
         for axis, line in scores.yardstick.lines[name].items()
-        if any(name in row.effective and row.effective[name].axis == axis for row in scores.rows)
+        if axis in scores.axes[name]
     }
     fits = ", ".join(f"{name} {'/'.join(f'{piece.r2:.3f}' for piece in line.pieces)}" for name, line in lines.items())
     unusable = [f"{name} ({line.unusable})" for name, line in lines.items() if line.unusable]

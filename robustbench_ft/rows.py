@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from robustbench_ft.baselines import Baseline
+from robustbench_ft.lines import Axis
 from robustbench_ft.robustness import Measured, Rho, Sensitivity, effective_robustness, mean_effective_robustness
 from robustbench_ft.statistics import NO_NOISE, Interval, Term, linear, seed_noise
 from robustbench_ft.suites import Panel
@@ -97,10 +99,19 @@ class Scores:
         """What effective robustness is measured against."""
         return self.yardstick.baseline
 
+    @functools.cached_property
+    def axes(self) -> dict[str, set[Axis]]:
+        """Per shift that a row has a rho on, the ID axes that rows stand on; in the panel's order."""
+        found = {
+            spec.name: {row.effective[spec.name].axis for row in self.rows if spec.name in row.effective}
+            for spec in self.panel.shifts
+        }
+        return {name: axes for name, axes in found.items() if axes}
+
     @property
     def measured(self) -> tuple[str, ...]:
         """The shifts that a row has a rho on."""
-        return tuple(spec.name for spec in self.panel.shifts if any(spec.name in row.effective for row in self.rows))
+        return tuple(self.axes)
 
     @property
     def extra(self) -> tuple[str, ...]:

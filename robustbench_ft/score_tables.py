@@ -112,15 +112,11 @@ def effective_table(scores: Scores, style: Format) -> str:
     return layout([[_label(scores)], *header], cells, style)
 
 
-def _axes(scores: Scores, name: str) -> set[str]:
-    return {row.effective[name].axis for row in scores.rows if name in row.effective}
-
-
 def axis_note(scores: Scores, name: str) -> list[str]:
     """What a column's header says of its ID axis: nothing where the shift has all classes, or where cells say it."""
     subset = next(spec.subset for spec in scores.panel.shifts if spec.name == name)
-    axes = _axes(scores, name)
-    return [f"{axes.pop()} ID"] if subset and len(axes) == 1 else []
+    axes = scores.axes[name]
+    return [f"{next(iter(axes))} ID"] if subset and len(axes) == 1 else []
 
 
 def rho_cell(row: Row, name: str, scores: Scores, style: Format) -> str:
@@ -130,7 +126,7 @@ def rho_cell(row: Row, name: str, scores: Scores, style: Format) -> str:
         return ABSENT
     text = plus_minus(Interval(*rho[:3]), signed=True)
     text += "" if rho.unusable else f" z {rho.z:.1f}" + SIGN_CHANGES * _changes_sign(rho)
-    text += FULL_AXIS * (rho.axis == "full" and len(_axes(scores, name)) > 1)
+    text += FULL_AXIS * (rho.axis == "full" and len(scores.axes[name]) > 1)
     text = style.extrapolated.format(text) if rho.extrapolated else text
     return style.grey.format(text) if rho.unusable else text
 
@@ -151,7 +147,7 @@ def notes(scores: Scores) -> list[str]:
     rhos = [rho for row in scores.rows for rho in row.effective.values()]
     means = [mean for row in scores.rows for mean in (row.effective_mean, row.effective_all) if mean]
     for name in scores.measured:
-        axes = [axis for axis in scores.yardstick.lines[name] if axis in _axes(scores, name)]
+        axes = [axis for axis in scores.yardstick.lines[name] if axis in scores.axes[name]]
         for axis in axes:
             reason, of = scores.yardstick.lines[name][axis].unusable, f", {axis} ID axis" if len(axes) > 1 else ""
             told = f"{name}{of}: the line says nothing ({reason}); such values are in parentheses, and in no mean."
@@ -162,7 +158,7 @@ def notes(scores: Scores) -> list[str]:
         found.append(
             f"{SIGN_CHANGES} above or below the line depends on the axes (logit, probit, linear; all classes or the shift's)."
         )
-    if any(len(_axes(scores, name)) > 1 for name in scores.measured):
+    if any(len(scores.axes[name]) > 1 for name in scores.measured):
         found.append(f"{FULL_AXIS} on the full ID axis; the column's other values stand on ID accuracy over the shift's classes.")
     return found
 
