@@ -68,8 +68,9 @@ def listing(what: str, *, as_json: bool) -> str:
 
 def show(name: str, *, suite: str, as_json: bool) -> str:
     """A baseline line (``mini@1``), a suite or a method, in full."""
-    if "@" in name:
-        return _show_baseline(name, as_json=as_json)
+    versions = [known for known in baselines.names() if known.startswith(f"{name}@")]
+    if "@" in name or versions:
+        return _show_baseline(versions[-1] if versions else name, as_json=as_json)
     if name.lower() in suites.panel_names() or name.endswith(".toml"):
         found = suites.panel(name)
         return _show_suite(found, as_json=as_json) if isinstance(found, suites.Suite) else _show_panel(found, as_json=as_json)

@@ -129,7 +129,7 @@ def compare(
 @app.command()
 def power(
     suite: Annotated[str, typer.Argument(help="A suite's name or file.")] = "mini",
-    root: Annotated[Path, typer.Option(help="The checkout whose submissions say how much two rows differ.")] = Path("."),
+    root: Annotated[Path | None, typer.Option(help="The checkout whose submissions say how two rows differ. Default: .")] = None,
     gap: Annotated[float | None, typer.Option(min=0, help="In points: how many images would resolve it.")] = None,
     accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Assumed, where no submission tells.")] = None,
     disagreement: Annotated[

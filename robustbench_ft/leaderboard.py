@@ -22,7 +22,7 @@ from robustbench_ft import (
     tables,
 )
 from robustbench_ft.boards import Board, Entry
-from robustbench_ft.errors import CheckError, UnknownName
+from robustbench_ft.errors import CheckError, MissingData, UnknownName
 from robustbench_ft.files import printed_json, write_atomic
 from robustbench_ft.published import PublishedBoard, TrackRow
 from robustbench_ft.rows import row_json
@@ -79,6 +79,8 @@ def run(root: Path, *, check_only: bool, form: str, as_json: bool) -> str:
 def read(root: Path, find: FindSuite = suites.load) -> Contents:
     """Everything below ``root/submissions``; errors name the file."""
     folder = root / SUBMISSIONS
+    if not folder.is_dir():
+        raise MissingData(f"no {SUBMISSIONS}/ in {root}; expected a checkout, which holds it", hint="rbft leaderboard CHECKOUT")
     publications = published.read_all(folder)
     ranked = boards.boards(submission.read_all(folder, find))
     return Contents(ranked, published.boards(publications), published.tracks(publications))
@@ -136,9 +138,11 @@ def export(contents: Contents, name: str) -> str:
 
 
 def _csv_rows(contents: Contents) -> Iterator[dict[str, Any]]:
-    for document in [*map(to_json, contents.boards), *map(published.to_json, contents.published)]:
-        for row in document["rows"]:
-            yield {"suite": document["suite"], "start": document["start"]["name"], **row}
+    for board in contents.boards:
+        document = to_json(board)
+        yield from ({"suite": document["suite"], "start": document["start"]["name"], **row} for row in document["rows"])
+    for evidence in contents.published:
+        yield from published.rows_json(evidence)
 
 
 def to_json(board: Board) -> dict[str, Any]:

@@ -36,7 +36,8 @@ How to read it, in percent, with 95% intervals:
   often has the most. *Italics*: the ID accuracy lies beyond the reference models, so the line is extrapolated. In
   parentheses: the line says nothing there. `‡`: above or below the line depends on the axes (logit, probit, linear; ID
   accuracy over all classes or the shift's). `†`: on ID accuracy over all classes, where other rows have the shift's.
-- **Relative robustness** is the OOD mean minus the start model's: what fine-tuning gave or took under shift.
+- **Relative robustness** is the OOD mean minus the start model's: what fine-tuning gave or took under shift. Its interval
+  takes the two as tested on images of their own, which is wide; `rbft compare` pairs them.
 - **Rank**: `2-4` means that one row is significantly better and that at most three may be (paired tests on the same
   images plus seed noise, 5% after Holm). Ranks in parentheses are those that a row *would* have: `rescored` verifies
   the arithmetic, not that a model made the predictions. `{ABSENT}`: not ranked, as a hyperparameter was chosen on test
@@ -143,7 +144,10 @@ def _footer(board: Board) -> list[str]:
 def baseline_note(scores: Scores) -> list[str]:
     """Which line effective robustness is measured against, and which shifts it says nothing about."""
     if scores.baseline is None:
-        return ["This suite has no baseline line, so effective robustness is not known."]
+        why = f": {plain(scores.panel.no_baseline)}" if scores.panel.no_baseline else ""
+        return [f"This suite has no baseline line, so effective robustness is not known{why}."]
+    if not scores.measured:
+        return [f"No row has both its ID accuracy and a shift that baseline `{scores.baseline.id}` has a line for."]
     lines = {
         _line(name, axis, scores): line
         for name in scores.measured

@@ -195,8 +195,9 @@ def _large(axes: Axes, sheet: Sheet) -> None:
     marks, lines = _marks(axes, view, sheet, 6.5 if sheet.numbered else 8.0, across=True)
     known = ", with 95% intervals" if any(end != spot.middle for spot in spots for end in spot.bars[0]) else ""
     axes.set_title(f"{view.title}{', enlarged' if view.pool else ''}{known}", fontsize=10)
-    axes.set_xlabel(f"ID accuracy, {sheet.by.panel.test.name} (%)", fontsize=9)
-    axes.set_ylabel("OOD accuracy (%)", fontsize=9)
+    test, measures = sheet.by.panel.test, {spec.measure for spec in sheet.by.panel.headline_shifts}
+    axes.set_xlabel(f"ID {test.measure}, {test.name} (%)", fontsize=9)
+    axes.set_ylabel(f"OOD {' and '.join(sorted(measures))} (%)", fontsize=9)
     place(axes, _alphas(view, sheet) | _names(view, sheet), marks, lines)
 
 

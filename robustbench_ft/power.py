@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustbench_ft import records, suites, tables
-from robustbench_ft.errors import UsageError
+from robustbench_ft.errors import MissingData, UsageError
 from robustbench_ft.files import printed_json
 from robustbench_ft.metrics import PACK, RECORD
 from robustbench_ft.sides import Side, answers, read
@@ -69,7 +69,7 @@ class Power:
 def run(
     suite: str,
     *,
-    root: Path,
+    root: Path | None,
     gap: float | None,
     accuracy: float | None,
     disagreement: float | None,
@@ -83,7 +83,7 @@ def run(
 
 
 def power(
-    suite: str, *, root: Path, gap: float | None = None, accuracy: float | None = None, disagreement: float | None = None
+    suite: str, *, root: Path | None, gap: float | None = None, accuracy: float | None = None, disagreement: float | None = None
 ) -> Power:
     """The smallest gaps that two rows of ``suite`` show, as measured on the submissions below ``root`` or as assumed."""
     _check(gap, accuracy, disagreement)
@@ -95,7 +95,9 @@ def power(
             f"{suite}: no test set is a share of a known number of images: its power needs predictions", hint="rbft list suites"
         )
     assumed = accuracy is not None or disagreement is not None
-    rows = [] if assumed or not isinstance(panel, Suite) else _rows(root / SUBMISSIONS, panel)
+    if root and not (root / SUBMISSIONS).is_dir():
+        raise MissingData(f"--root {root}: no {SUBMISSIONS}/ there; expected a checkout", hint=f"rbft power {suite}")
+    rows = [] if assumed or not isinstance(panel, Suite) else _rows((root or Path()) / SUBMISSIONS, panel)
     n = {spec.name: spec.n for spec in sets if spec.n}
     asked = _measures(panel, list(n))
     pairs = [(a, b) for a, b in itertools.combinations(rows, 2) if a.first.start.weights == b.first.start.weights]

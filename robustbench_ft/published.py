@@ -15,13 +15,12 @@ from typing import Any
 
 from robustbench_ft import records, rows, suites, yardstick
 from robustbench_ft.errors import DataError
-from robustbench_ft.records import Figure, Publication, PublishedRecord
+from robustbench_ft.records import PUBLISHED, Figure, Publication, PublishedRecord
 from robustbench_ft.rows import Row, Scores, Subject, row_json
 from robustbench_ft.statistics import Interval, Term, linear
 from robustbench_ft.suites import Panel, Track
 from robustbench_ft.yardstick import own
 
-FILE = "published.json"
 STATUS = "published"
 POOL = "ingredient"
 """A variant that begins so is one of many ingredients of a soup: drawn faintly and listed apart."""
@@ -93,7 +92,7 @@ class PublishedBoard:
 
 def read_all(folder: Path) -> list[Publication]:
     """Every ``published.json`` one level below ``folder``, by path."""
-    return [load(path) for path in sorted(folder.glob(f"*/{FILE}"))]
+    return [load(path) for path in sorted(folder.glob(f"*/{PUBLISHED}"))]
 
 
 def load(path: Path) -> Publication:
@@ -244,19 +243,23 @@ def to_json(board: PublishedBoard) -> dict[str, Any]:
     """One board as a JSON document; every row with its source."""
     baseline = board.scores.baseline
     about = {"suite": board.panel.name, "start": {"name": board.start}, "baseline": baseline.id if baseline else None}
-    return about | {"rows": [_evidence_json(one, board.panel) for one in board.evidence]}
+    return about | {"rows": list(rows_json(board))}
 
 
-def _evidence_json(one: Evidence, panel: Panel) -> dict[str, Any]:
-    record = one.record
-    about = {
-        "source": one.source.source,
-        "table": record.table,
-        "provenance": record.provenance,
-        "status": STATUS,
-        "method": record.method,
-        "variant": record.variant,
-        "selection": record.selection,
-        "note": record.note,
-    }
-    return about | row_json(one.row, panel)
+def rows_json(board: PublishedBoard) -> Iterator[dict[str, Any]]:
+    """The rows, each with its suite, start model and source; sources rarely tell seeds."""
+    for one in board.evidence:
+        record = one.record
+        about = {
+            "suite": record.suite,
+            "start": record.start,
+            "source": one.source.source,
+            "table": record.table,
+            "provenance": record.provenance,
+            "status": STATUS,
+            "method": record.method,
+            "variant": record.variant,
+            "selection": record.selection,
+            "note": record.note,
+        }
+        yield about | row_json(one.row, board.panel) | {"seeds": None}

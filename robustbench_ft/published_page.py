@@ -19,7 +19,8 @@ def section(board: PublishedBoard, picture: str | None) -> str:
     parts = [
         f"## {board.panel.name}, {plain(board.start)}: published figures",
         f"{plain(board.panel.title)}. {len(board.evidence)} rows from {sources} source{'s' * (sources > 1)}, as printed there; "
-        "not re-scored, not tested, never ranked. Intervals are binomial, with the rounding of what is printed.",
+        "not re-scored, not tested, never ranked. Where an interval is printed, it is binomial, with the rounding of the "
+        "figures; seed noise, of which sources rarely tell, is not in it.",
         *(
             [tables.picture(f"{board.panel.name}, {board.start}: OOD against ID accuracy of published rows", picture)]
             if picture
@@ -30,7 +31,7 @@ def section(board: PublishedBoard, picture: str | None) -> str:
         *_folded(f"{len(board.pool)} soup ingredients", main_table(board, board.pool, MARKDOWN) if board.pool else ""),
         *_folded("Where sources disagree: the same method, as each source has it", _disputes(board)),
         *_folded("What the sources say of single rows", _row_notes(board)),
-        *(baseline_note(board.scores) if board.scores.baseline else []),
+        *baseline_note(board.scores),
         *_marks(board),
     ]
     return "\n\n".join(parts) + "\n"
@@ -90,7 +91,7 @@ def _disputes(board: PublishedBoard) -> str:
         for index, one in enumerate(group):
             found = [values[name][index] for name in names]
             cells.append([plain(label(one, board)), plain(origin(one)), *(percent(f.accuracy) if f else ABSENT for f in found)])
-        spreads = [[figure.accuracy for figure in values[name] if figure] for name in names]
+        spreads = [[round(figure.accuracy, 3) for figure in values[name] if figure] for name in names]  # as shown
         told = [percent(max(each) - min(each)) if len(each) > 1 else ABSENT for each in spreads]
         cells.append(["", "**highest minus lowest**", *(f"**{text}**" for text in told)])
     return layout([["method"], ["figures from"], *([short[name]] for name in names)], cells, MARKDOWN, left=2) if cells else ""

@@ -27,11 +27,12 @@ def sheet(board: PublishedBoard) -> Sheet:
     for one in board.listed:
         if id(one) not in drawn:
             methods.setdefault(one.record.method, []).append(dataclasses.replace(one.row, alpha=None))
-    series += [Series(_counted(method, len(rows)), tuple(rows)) for method, rows in sorted(methods.items())]
+    series += [Series(_counted(method, rows), tuple(rows)) for method, rows in sorted(methods.items())]
     if board.pool:
         series.append(Series(f"{len(board.pool)} soup ingredients", tuple(one.row for one in board.pool), faint=True))
     return Sheet(f"{board.panel.name}, {board.start}: published figures", board.scores.yardstick, tuple(series))
 
 
-def _counted(method: str, rows: int) -> str:
-    return method if rows == 1 else f"{method} ({rows} rows)"
+def _counted(method: str, rows: list[Row]) -> str:
+    drawn = sum(row.id is not None and bool(row.scores) for row in rows)
+    return f"{method} ({drawn} rows)" if drawn > 1 else method

@@ -17,6 +17,8 @@ from robustbench_ft.files import canonical_json, digest, write_atomic
 from robustbench_ft.suites import Value, fault
 
 SCHEMA = 1
+PUBLISHED = "published.json"
+"""The file of a source's published figures, in its folder below ``submissions/``."""
 NOT_HASHED = {"cost", "created", "host"}
 
 
@@ -240,6 +242,7 @@ def load(path: Path) -> RunRecord:
     try:
         return RunRecord.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise DataError(f"no record at {path}", hint="rbft evaluate --method wiseft") from error
+        told = f"no record at {path}; expected a run or a submission"
+        raise DataError(told, hint="rbft evaluate --method wiseft makes a run") from error
     except ValidationError as error:
         raise DataError(f"{path}: {fault(error)}") from error

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_ft import records, rows, suites, yardstick
-from robustbench_ft.errors import DataError, ProtocolError
+from robustbench_ft.errors import DataError, ProtocolError, UsageError
 from robustbench_ft.metrics import RECORD
-from robustbench_ft.records import Point, RunRecord
+from robustbench_ft.records import PUBLISHED, Point, RunRecord
 from robustbench_ft.rows import Row, Scores, Subject
 from robustbench_ft.suites import Suite
 from robustbench_ft.yardstick import Yardstick, own
@@ -75,9 +75,12 @@ def score(runs: Sequence[RunRecord], by: Yardstick | None = None, *, brief: bool
 def load_run(path: Path) -> list[RunRecord]:
     """The record of a run folder or of a ``record.json``; of a submission's folder, the records of its seeds."""
     if path.is_dir() and not (path / RECORD).is_file():
+        if (path / PUBLISHED).is_file():
+            raise UsageError(f"{path} holds published figures, which are shown and never tested", hint=f"rbft score {path}")
         seeds = sorted(path.glob(f"seed-*/{RECORD}"))
         if not seeds:
-            raise DataError(f"{path} holds neither {RECORD} nor seed-*/{RECORD}", hint="rbft evaluate --method wiseft")
+            told = f"{path} holds neither {RECORD} nor seed-*/{RECORD}; expected a run or a submission"
+            raise DataError(told, hint="rbft evaluate --method wiseft makes a run")
         return sorted((records.load(file) for file in seeds), key=lambda record: record.seed)
     return [records.load(path / RECORD if path.is_dir() else path)]
 

@@ -150,7 +150,7 @@ def notes(scores: Scores) -> list[str]:
         axes = [axis for axis in scores.yardstick.lines[name] if axis in scores.axes[name]]
         for axis in axes:
             reason, of = scores.yardstick.lines[name][axis].unusable, f", {axis} ID axis" if len(axes) > 1 else ""
-            told = f"{name}{of}: the line says nothing ({reason}); such values are in parentheses, and in no mean."
+            told = f"{name}{of}: the line says nothing ({reason}); in parentheses (LaTeX: grey), and in no mean."
             found += [told] if reason else []
     if any(rho.extrapolated for rho in rhos):
         found.append("~ or italics: ID accuracy beyond the reference models' range; the line is extrapolated.")

@@ -12,14 +12,15 @@ from pydantic import ValidationError
 from robustbench_ft import accuracies, baselines, published, rows, score, score_tables, sides, suites, yardstick
 from robustbench_ft.accuracies import Table
 from robustbench_ft.baselines import Baseline, Reference
-from robustbench_ft.errors import DataError, PartialError, UnknownName, UsageError
+from robustbench_ft.errors import DataError, MissingData, PartialError, UnknownName, UsageError
 from robustbench_ft.files import printed_json
 from robustbench_ft.lines import MIN_MODELS, TransformName
 from robustbench_ft.metrics import RECORD
 from robustbench_ft.progress import say
-from robustbench_ft.records import Figure
+from robustbench_ft.records import PUBLISHED, Figure
 from robustbench_ft.rows import Scores, Subject
 from robustbench_ft.suites import Panel, TestSet
+from robustbench_ft.tables import to_csv
 from robustbench_ft.yardstick import Figures, Yardstick
 
 START_NAMES = {"zeroshot", "start", "clipzeroshot"}
@@ -40,15 +41,25 @@ class Request:
     form: str = "table"
     as_json: bool = False
 
+    @property
+    def again(self) -> str:
+        """The command as it was given, for hints that add to it."""
+        named = [("suite", self.suite), ("baseline", self.baseline), ("axes", self.axes)]
+        words = ["rbft score", str(self.path), *(f"--{name} {value}" for name, value in named if value)]
+        return " ".join([*words, *["--percent"] * self.percent, *["--partial"] * self.partial])
+
 
 def run(asked: Request) -> str:
     """Score what lies at the path, and return what is printed on stdout."""
+    if not asked.path.exists():
+        told = f"{asked.path}: no such file or folder; expected a run, a submission or a table of accuracies"
+        raise MissingData(told, hint="rbft score TABLE.csv (docs/tables.md), or rbft score submissions/mini-wiseft")
     if asked.path.is_file() and asked.path.name != RECORD and not _is_record(asked.path):
-        if asked.path.name == published.FILE:
+        if asked.path.name == PUBLISHED:
             return _published(asked)
         return _answer(asked, *_table(asked))
-    if (asked.path / published.FILE).is_file():
-        return _published(dataclasses.replace(asked, path=asked.path / published.FILE))
+    if (asked.path / PUBLISHED).is_file():
+        return _published(dataclasses.replace(asked, path=asked.path / PUBLISHED))
     return _run(asked)
 
 
@@ -65,6 +76,10 @@ def _is_record(path: Path) -> bool:
 
 def _run(asked: Request) -> str:
     """A run folder, a submission's folder or a record file; counts are recomputed where packs are at hand."""
+    if asked.start or asked.percent or asked.partial:
+        raise UsageError(
+            f"--start, --percent and --partial are for tables; {asked.path} is a run", hint=f"rbft score {asked.path}"
+        )
     suite = suites.load(asked.suite or score.load_run(asked.path)[0].suite)
     row = sides.read(asked.path, suite, sides.answers(suite))
     if row.lacks:
@@ -86,6 +101,8 @@ def _published(asked: Request) -> str:
     boards = published.boards([published.load(asked.path)])
     if asked.as_json:
         return printed_json({"boards": [published.to_json(board) for board in boards]})
+    if asked.form == "csv":
+        return to_csv(row for board in boards for row in published.rows_json(board))
     return "\n".join(score_tables.render(b.scores, asked.form, f"{b.panel.name}, start model {b.start}") for b in boards)
 
 
@@ -103,7 +120,7 @@ def _table(asked: Request) -> tuple[Scores, str]:
         model, sets = next(iter(lacking.items()))
         told = f"{asked.path}: model {model!r} has no {', '.join(sets)}: no OOD mean over {len(by.panel.headline_shifts)} shifts"
         more = f", and {len(lacking) - 1} more models lack some" if len(lacking) > 1 else ""
-        raise PartialError(told + more, hint=f"rbft score {asked.path} --partial")
+        raise PartialError(told + more, hint=f"{asked.again} --partial")
     start = _start(asked, table)
     known = {model: _with_sizes(figures, by) for model, figures in table.models.items()}
     subjects = [
@@ -152,7 +169,7 @@ def _with_sizes(figures: Figures, by: Yardstick) -> Figures:
 def _start(asked: Request, table: Table) -> str | None:
     """The table's start model: named by the user, alpha 0, or called zero-shot."""
     if asked.start is not None and asked.start not in table.models:
-        raise UnknownName("model", asked.start, table.models, hint=f"rbft score {asked.path} --start MODEL")
+        raise UnknownName("model", asked.start, table.models, hint=f"{asked.again} --start MODEL")
     named = [model for model in table.models if accuracies.plain(model) in START_NAMES or table.alphas.get(model) == 0]
     return asked.start or (named[0] if len(named) == 1 else None)
 
@@ -200,11 +217,27 @@ def fit(asked: Pool) -> str:
         raise UsageError(f"{suites.fault(error)}; expected a name and a version", hint="--name mine@1") from error
     if not baseline.lines(table.panel):
         raise DataError(f"{asked.path}: no shift that {MIN_MODELS} models or more have beside {baseline.id_set}: no line")
-    baseline.save(asked.out)
+    _keep_others(asked, baseline)
+    try:
+        baseline.save(asked.out)
+    except OSError as error:
+        raise UsageError(f"cannot write {asked.out}: {error.strerror}", hint="--out FILE.json, in a folder of yours") from error
     if asked.as_json:
         return printed_json({"baseline": str(asked.out), **baseline.to_json([table.panel])})
     text = score_tables.baseline_table(baseline, [table.panel])
     return f"{text}\nwrote {asked.out}\nnext  rbft score TABLE.csv --baseline {asked.out}"
+
+
+def _keep_others(asked: Pool, baseline: Baseline) -> None:
+    """A baseline is a versioned artefact: another pool is another version, and the shipped ones keep their names."""
+    name, _, version = baseline.id.partition("@")
+    hint = f"--name {name}@{int(version) + 1}"
+    if baseline.id in baselines.names():
+        raise UsageError(f"{baseline.id} is a baseline of the package", hint=hint)
+    if asked.out.is_file() and asked.out.samefile(asked.path):
+        raise UsageError(f"--out {asked.out} is the table itself", hint=f"--out {baseline.id}.json")
+    if asked.out.is_file() and baselines.load(str(asked.out)).hash != baseline.hash:
+        raise UsageError(f"{asked.out} holds another baseline", hint=f"{hint}, or another --out")
 
 
 def _classes(panel: Panel) -> int:

@@ -122,13 +122,16 @@ def _set_text() -> str:
     found = {name: fit for name, items in by_data_set().items() if (fit := trend(items))}
     low, *_, high = sorted(found, key=lambda name: found[name].value.value)
     rising = [f"{name} ({percent(fit.rise.value, signed=True)})" for name, fit in found.items() if fit.rise.low > 0]
-    level = [name for name, fit in found.items() if fit.rise.low <= 0]
+    falling = [f"{name} ({percent(fit.rise.value, signed=True)})" for name, fit in found.items() if fit.rise.high < 0]
+    level = [name for name, fit in found.items() if fit.rise.low <= 0 <= fit.rise.high]
+    changes = [("rises", rising), ("falls", falling), ("neither is shown", level)]
+    told = "; ".join(f"{what} within {', '.join(names)}" for what, names in changes if names)
     grows = sum(fit.rise.low > 0 for items in by_data_set().values() if (fit := trend(items, lambda e: e.distance)))
     ends = [f"{percent(found[name].value.value, signed=True)} ({name})" for name in (low, high)]
     return (
-        f"At an ID accuracy of {COMMON_ID:.0%}, the {len(found)} data sets with {MIN_WEIGHTS} weights or more lie between "
-        f"{ends[0]} and {ends[1]} points above the line (fitted to each set's weights, least squares on logit(ID)). From ID "
-        f"{STEP[0]:.0%} to {STEP[1]:.0%} it rises within {', '.join(rising)}; within {', '.join(level)} no rise is shown. "
+        f"At an ID accuracy of {COMMON_ID:.0%}, the {len(found)} data sets with {MIN_WEIGHTS} weights or more inside the "
+        f"reference range lie between {ends[0]} and {ends[1]} points above the line (fitted to each set's weights, least "
+        f"squares on logit(ID)). From ID {STEP[0]:.0%} to {STEP[1]:.0%} it {told}. "
         f"In logits the distance grows within {grows} of the {len(found)} sets: points say less where accuracy nears its "
         "ceiling. *Italics*: weights beyond the reference models' ID range, where the line is extrapolated (they are in no "
         f"trend), or a set whose weights do not reach {COMMON_ID:.0%}."

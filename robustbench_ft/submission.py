@@ -12,12 +12,12 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from robustbench_ft import published, records, suites, yardstick
+from robustbench_ft import records, suites, yardstick
 from robustbench_ft.errors import CheckError, DataError, PartialError
 from robustbench_ft.files import default_folder
 from robustbench_ft.metrics import RECORD, Hits, headline_hits, key_of
 from robustbench_ft.packs import Pack, to_bytes
-from robustbench_ft.records import RunRecord
+from robustbench_ft.records import PUBLISHED, RunRecord
 from robustbench_ft.rows import Row
 from robustbench_ft.score import START, RunScores, score
 from robustbench_ft.suites import Suite, Value
@@ -112,7 +112,7 @@ def read_all(folder: Path, find: FindSuite = suites.load) -> list[Submission]:
     """
     shelf = Shelf(find)
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = [load(path, shelf) for path in paths if path.is_dir() and not (path / published.FILE).is_file()]
+    found = [load(path, shelf) for path in paths if path.is_dir() and not (path / PUBLISHED).is_file()]
     shelf.save()
     _same_start(found)
     return found

@@ -32,7 +32,8 @@ class Value(BaseModel):
 def fault(error: ValidationError) -> str:
     """The first thing that is wrong: ``field: what is wrong with it``."""
     first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
+    told = "unknown field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {told}"
 
 
 class TestSet(Value):
@@ -51,6 +52,11 @@ class TestSet(Value):
     """Number of classes of a set that has not all of the suite's: only such a set has a class-matched ID axis."""
     aliases: tuple[str, ...] = ()
     """Other names that tables give it; matched like the name, without regard to case, dashes and dots."""
+
+    @property
+    def measure(self) -> str:
+        """What its value is called."""
+        return {"macro-f1": "macro-F1", "worst-region": "worst-region accuracy"}.get(self.metric, "accuracy")
 
     @property
     def binomial(self) -> bool:

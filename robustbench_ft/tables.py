@@ -116,7 +116,7 @@ def to_csv(rows: Iterable[dict[str, Any]]) -> str:
     writer = csv.DictWriter(out, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
-    return out.getvalue()
+    return out.getvalue().rstrip("\n")
 
 
 def _flatten(value: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -95,7 +95,7 @@ class View:
     @property
     def id_label(self) -> str:
         """Of the ID axis."""
-        return "ID accuracy (%)" if self.axis == "full" else "ID accuracy on its classes (%)"
+        return f"ID {self.by.panel.test.measure}{' on its classes' * (self.axis != 'full')} (%)"
 
     @property
     def silence(self) -> str:

@@ -23,9 +23,11 @@ FAMILIES = (
     ("ViT-B/16", "WiSE-FT", "Table 8"),
     ("ViT-L/14@336px", "WiSE-FT", "Table 1"),
     ("ALIGN", "WiSE-FT", "Table 8"),
+    ("JFT ViT-H", "WiSE-FT", "Table 8"),
+    ("BASIC-M", "WiSE-FT", "Table 8"),
     ("BASIC-L", "WiSE-FT", "Table 8"),
 )
-"""Start models with a zero-shot, a fine-tuned and, but for the first, a WiSE-FT row (alpha 0.5) in one table."""
+"""All start models that have a zero-shot and a plainly fine-tuned row in one table; but for the first also WiSE-FT, alpha 0.5."""
 
 
 def main() -> None:
@@ -201,8 +203,7 @@ def _sources(board: PublishedBoard) -> list[str]:
     told = (
         f"The ten best rows of the ViT-B/16 board lie within {percent(max(values) - min(values))} points of OOD mean. The same "
         f"method, {found[0][1][0]}, differs by {percent(found[0][0])} points from one source to the next. Papers print one seed "
-        "or a mean without its spread: most gaps between methods on this board cannot be told from the choice of harness and "
-        "recipe."
+        "or a mean without its spread, so nothing on this board tells such a gap between methods from harness and recipe."
     )
     header = ["method", "sources", "OOD means", "spread"]
     return ["## Where sources disagree (ViT-B/16)", _table(header, [[*cells, percent(spread)] for spread, cells in found]), told]

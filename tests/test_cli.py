@@ -94,7 +94,7 @@ def strict(text: str) -> Any:
         (["evaluate", "--method", "ft", "--chosen-by", "recipe.lr=id_val"], 2, "was not given by --set", "--set recipe.lr="),
         (["list", "method"], 2, "Did you mean methods?", "rbft list methods"),
         (["show", "wisft"], 2, "Did you mean wiseft?", ""),
-        (["score", "nothing"], 3, "no record at nothing", "rbft evaluate"),
+        (["score", "nothing"], 3, "nothing: no such file or folder", "rbft score"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )  # fmt: skip

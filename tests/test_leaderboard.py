@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from test_ranks import board_of, root, submit, suite
 from test_submission import INFO
 
 from robustbench_ft import baselines, leaderboard, page
-from robustbench_ft.errors import CheckError, DataError, UnknownName
+from robustbench_ft.errors import CheckError, DataError, MissingData, UnknownName
 from robustbench_ft.leaderboard import check, export, read, write
 from robustbench_ft.records import Counts
 from robustbench_ft.suites import Suite
@@ -80,9 +81,18 @@ def test_the_page_tells_what_a_reader_must_know(root: Path, suite: Suite) -> Non
 
 
 def test_an_empty_page_says_so(tmp_path: Path, suite: Suite) -> None:
+    (tmp_path / "submissions").mkdir()
     write(tmp_path, lambda name: suite)
     assert "No submissions yet." in (tmp_path / "leaderboard.md").read_text()
     check(tmp_path, lambda name: suite)
+
+
+@pytest.mark.parametrize("verb", [write, check, read])
+def test_outside_a_checkout_nothing_is_written(tmp_path: Path, suite: Suite, verb: Callable[..., object]) -> None:
+    (tmp_path / "leaderboard.md").write_text("mine")
+    with pytest.raises(MissingData, match="no submissions/ in .*expected a checkout"):
+        verb(tmp_path, lambda name: suite)
+    assert [path.read_text() for path in tmp_path.iterdir() if path.suffix == ".md"] == ["mine"]
 
 
 def test_exports(root: Path, suite: Suite) -> None:

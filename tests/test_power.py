@@ -10,7 +10,7 @@ import pytest
 from fabricated import CLASSES, FT, SETS, WISE, make_run, make_suite
 
 from robustbench_ft import suites
-from robustbench_ft.errors import UnknownName, UsageError
+from robustbench_ft.errors import MissingData, UnknownName, UsageError
 from robustbench_ft.power import DISAGREEMENTS, SEEDS, _rows, _split, power, run
 from robustbench_ft.sides import Side, answers, read
 from robustbench_ft.statistics import Noise, paired_variance, pooled_seed_variance, smallest_gap
@@ -93,7 +93,10 @@ def test_submissions_of_another_protocol_or_without_packs_are_not_measured(tmp_p
     assert [Path(row.name).name for row in _rows(folder, suite)] == ["a", "b"]
     text = printed(str(suite.file), tmp_path)
     assert "Measured on 2 submissions" in text and "Seed noise is unknown" in text
-    assert "Assumed" in printed(str(suite.file), tmp_path / "nothing here")
+    (tmp_path / "new" / "submissions").mkdir(parents=True)
+    assert "Assumed" in printed(str(suite.file), tmp_path / "new")
+    with pytest.raises(MissingData, match="nothing here: no submissions/ there"):
+        printed(str(suite.file), tmp_path / "nothing here")
     assert len(suite.classes) == CLASSES
 
 
@@ -114,7 +117,7 @@ def test_every_format_says_the_same() -> None:
 def test_sets_without_a_size_are_left_out_and_said(tmp_path: Path) -> None:
     extra = {SETS[1]: 'metric = "macro-f1"'}
     suite = make_suite(tmp_path, extra=extra)
-    found = power(str(suite.file), root=tmp_path, disagreement=0.1)
+    found = power(str(suite.file), root=None, disagreement=0.1)
     assert SETS[1] not in found.resolutions and OOD not in found.resolutions
     assert any(SETS[1] in note for note in found.notes)
 

@@ -43,7 +43,7 @@ def test_hash_leaves_out_cost_date_and_host_only(record: RunRecord) -> None:
     ("field", "value", "said"),
     [
         ("schema", 2, "schema: .*later than this rbft reads"),
-        ("surprise", 1, "surprise: Extra inputs"),
+        ("surprise", 1, "surprise: unknown field"),
         ("seed", "one", "seed: "),
         ("points", [], "exactly one point is the headline"),
         ("numerics", {"device": "cpu"}, r"numerics\.precision: Field required"),
@@ -142,7 +142,7 @@ def figure(value: object, **more: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"surprise": 1}, r"records\.1\.surprise: Extra inputs"),
+        ({"surprise": 1}, r"records\.1\.surprise: unknown field"),
         (figure("1.2"), r"records\.1\.values\.imagenet-r\.value: .*less than or equal to 1"),
         (figure("71.2"), r"records\.1\.values\.imagenet-r\.value"),
         (figure("-0.1"), r"records\.1\.values\.imagenet-r\.value: .*greater than or equal to 0"),
@@ -152,7 +152,7 @@ def figure(value: object, **more: object) -> dict[str, object]:
         (figure(None), r"records\.1\.values\.imagenet-r\.value"),
         (figure("0.7", n=0), r"records\.1\.values\.imagenet-r\.n"),
         (figure("0.7", n=2.5), r"records\.1\.values\.imagenet-r\.n"),
-        (figure("0.7", unit="%"), r"records\.1\.values\.imagenet-r\.unit: Extra inputs"),
+        (figure("0.7", unit="%"), r"records\.1\.values\.imagenet-r\.unit: unknown field"),
         ({"values": {}}, r"records\.1\.values"),
         ({"provenance": "rumour"}, r"records\.1\.provenance"),
         ({"alpha": 1.5}, r"records\.1\.alpha"),
@@ -178,7 +178,7 @@ def test_a_bare_nan_is_refused(tmp_path: Path) -> None:
     [
         ({"schema": 2}, "schema: .*later than this rbft reads"),
         ({"schema": "one"}, "schema: "),
-        ({"surprise": 1}, "surprise: Extra inputs"),
+        ({"surprise": 1}, "surprise: unknown field"),
         ({"kind": "run"}, "kind: "),
         ({"records": None}, "records: "),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import math
 import subprocess
@@ -151,7 +152,7 @@ def test_published_figures_are_scored_like_a_table() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda d: d | {"colour": 1}, "colour: Extra inputs are not permitted"),
+        (lambda d: d | {"colour": 1}, "colour: unknown field"),
         (lambda d: d | {"schema": 2}, "schema 2 is later than this rbft reads"),
         (
             lambda d: d | {"records": [d["records"][0] | {"values": {"mnist": {"value": "0.5"}}}]},
@@ -203,6 +204,42 @@ def test_a_baseline_of_ones_own_is_fitted_written_and_used(tmp_path: Path) -> No
     assert (piece.slope, piece.intercept) == pytest.approx((expected.slope, expected.intercept), abs=1e-9)
     rows = document(Request(path, baseline=str(tmp_path / "mine.json"), as_json=True))["rows"]
     assert rows[2]["effective_robustness"]["away"]["value"] == pytest.approx(0, abs=0.01)
+
+
+def test_another_pool_never_takes_the_place_of_a_baseline_or_of_the_table(tmp_path: Path) -> None:
+    path = tmp_path / "pool.csv"
+    path.write_text(POOL)
+    scoring.fit(pool(path))
+    before = (tmp_path / "mine.json").read_bytes()
+    scoring.fit(pool(path))  # the same pool again is no other
+    path.write_text(POOL.replace("0.300", "0.310"))
+    with pytest.raises(UsageError, match="mine.json holds another baseline") as caught:
+        scoring.fit(pool(path))
+    assert caught.value.hint.startswith("--name mine@2") and (tmp_path / "mine.json").read_bytes() == before
+    with pytest.raises(UsageError, match="is the table itself"):
+        scoring.fit(Pool(path, "mine@1", path, id_set="home", classes=10))
+    with pytest.raises(UsageError, match="imagenet-testbed@1 is a baseline of the package"):
+        scoring.fit(Pool(path, "imagenet-testbed@1", tmp_path / "x.json", id_set="home", classes=10))
+    with pytest.raises(UsageError, match="cannot write"):
+        scoring.fit(Pool(path, "mine@1", path / "x.json", id_set="home", classes=10))
+    assert path.read_text().startswith("model,dataset,value")
+
+
+def test_a_hint_keeps_what_was_given_and_a_run_takes_no_option_of_tables(table: Path) -> None:
+    table.write_text(TABLE.replace("wise,ImageNet.A,52.2\n", ""))
+    with pytest.raises(PartialError) as caught:
+        scoring.run(Request(table, percent=True, baseline="imagenet-testbed@1"))
+    assert caught.value.hint == f"rbft score {table} --baseline imagenet-testbed@1 --percent --partial"
+    with pytest.raises(UsageError, match="are for tables; .* is a run"):
+        scoring.run(Request(ROOT / "submissions" / "mini-ft", percent=True))
+    with pytest.raises(DataError, match="no such file or folder; expected a run, a submission or a table"):
+        scoring.run(Request(table.with_name("none.csv")))
+
+
+def test_published_figures_are_one_csv_with_their_suite_and_start(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = list(csv.DictReader(scoring.run(Request(ROOT / "submissions" / "wiseft-paper", form="csv")).splitlines()))
+    assert {(row["suite"], row["start"]) for row in rows} >= {("imagenet", "ViT-B/16"), ("fmow", "ViT-L/14@336px")}
+    assert {row["seeds"] for row in rows} == {""}
 
 
 def test_a_wilds_pool_takes_macro_f1(tmp_path: Path) -> None:

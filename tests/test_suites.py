@@ -120,7 +120,7 @@ def test_the_protocol_changes_with_the_order_of_the_shifts(toy: Suite) -> None:
     ("old", "new", "message"),
     [
         ('recipes = "mini"', "", "field recipes: Field required"),
-        ('title = "Toy"', 'title = "Toy"\ncolour = "red"', "field colour: Extra inputs"),
+        ('title = "Toy"', 'title = "Toy"\ncolour = "red"', "field colour: unknown field"),
         ("n = 5", 'n = "five"', r"field val\.n: .*integer"),
         ('name = "toy-v2"', "", r"field shifts\.0\.name: Field required"),
         ("headline = false", 'headline = false\nmetric = "top5"', r"field shifts\.1\.metric: .*top1"),
