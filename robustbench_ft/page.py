@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from robustbench_ft import score_tables, tables
 from robustbench_ft.errors import CheckError
-from robustbench_ft.score_tables import mean_cells, mean_headers, short_names
+from robustbench_ft.score_tables import mean_cells, mean_headers, rho_cells, rho_headers, short_names
 from robustbench_ft.statistics import MIN_SEEDS
 from robustbench_ft.tables import ABSENT, Format, layout, percent, plain, plus_minus
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from robustbench_ft.rows import Scores
     from robustbench_ft.submission import Submission
 
+DETAILS = (
+    "Effective robustness per shift, with z (distance in SDs of ordinary models), and the range of its mean over logit, probit "
+    "and linear axes and both ID axes"
+)
 BEGIN, END = "<!-- rbft:begin -->", "<!-- rbft:end -->"
 EMPTY = f"""# Leaderboard
 
@@ -124,17 +128,9 @@ def _details(board: Board) -> list[str]:
     scores, style = board.scores, tables.FORMATS["markdown"]
     if not scores.measured:
         return []
-    short = short_names(scores.panel)
-    cells = []
-    for entry in board.entries:
-        row = entry.submission.scores.headline
-        rhos = [score_tables.rho_cell(row, name, scores, style) for name in scores.measured]
-        cells.append([plain(entry.submission.info.title), *rhos])
-    table = layout(
-        [["method"], *([short[name], *score_tables.axis_note(scores, name)] for name in scores.measured)], cells, style
-    )
-    summary = "<summary>Effective robustness per shift, with z (distance in SDs of ordinary models)</summary>"
-    return [f"<details>{summary}", table, "</details>"]
+    items = [entry.submission for entry in board.entries]
+    cells = [[plain(item.info.title), *rho_cells(item.scores.headline, scores, style)] for item in items]
+    return [f"<details><summary>{DETAILS}</summary>", layout([["method"], *rho_headers(scores)], cells, style), "</details>"]
 
 
 def _footer(board: Board) -> list[str]:

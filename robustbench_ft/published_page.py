@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from robustbench_ft import score_tables, suites, tables
-from robustbench_ft.page import baseline_note
+from robustbench_ft.page import DETAILS, baseline_note
 from robustbench_ft.published import STATUS, Evidence, PublishedBoard, TrackRow, disputed, label, origin, title
-from robustbench_ft.score_tables import mean_cells, mean_headers, short_names
+from robustbench_ft.score_tables import mean_cells, mean_headers, rho_cells, rho_headers, short_names
 from robustbench_ft.tables import ABSENT, Format, layout, percent, plain, plus_minus
 
 MARKDOWN = tables.FORMATS["markdown"]
@@ -27,7 +27,7 @@ def section(board: PublishedBoard, picture: str | None) -> str:
             else []
         ),
         main_table(board, board.listed, MARKDOWN),
-        *_folded("Effective robustness per shift, with z", _effective(board)),
+        *_folded(DETAILS, _effective(board)),
         *_folded(f"{len(board.pool)} soup ingredients", main_table(board, board.pool, MARKDOWN) if board.pool else ""),
         *_folded("Where sources disagree: the same method, as each source has it", _disputes(board)),
         *_folded("What the sources say of single rows", _row_notes(board)),
@@ -68,17 +68,8 @@ def _effective(board: PublishedBoard) -> str:
     scores = board.scores
     if not scores.measured:
         return ""
-    short = short_names(board.panel)
-    header = [["method"], ["figures from"], *([short[name], *score_tables.axis_note(scores, name)] for name in scores.measured)]
-    cells = [
-        [
-            plain(label(one, board)),
-            plain(origin(one)),
-            *(score_tables.rho_cell(one.row, n, scores, MARKDOWN) for n in scores.measured),
-        ]
-        for one in board.listed
-    ]
-    return layout(header, cells, MARKDOWN, left=2)
+    cells = [[plain(label(o, board)), plain(origin(o)), *rho_cells(o.row, scores, MARKDOWN)] for o in board.listed]
+    return layout([["method"], ["figures from"], *rho_headers(scores)], cells, MARKDOWN, left=2)
 
 
 def _disputes(board: PublishedBoard) -> str:

@@ -105,11 +105,25 @@ def mean_cell(mean: MeanRho | None, style: Format) -> str:
 
 
 def effective_table(scores: Scores, style: Format) -> str:
-    """One line a row, one column a shift that has a line; the header says the ID axis where there are two."""
+    """One line a row, the columns of ``rho_headers``."""
+    cells = [[_point(row, style), *rho_cells(row, scores, style)] for row in scores.rows]
+    return layout([[_label(scores)], *rho_headers(scores)], cells, style)
+
+
+def rho_headers(scores: Scores) -> list[list[str]]:
+    """A column per shift that has a line, with its ID axis where there are two; and the range of the mean over all axes."""
     short = short_names(scores.panel)
     header = [[short[name], *axis_note(scores, name)] for name in scores.measured]
-    cells = [[_point(row, style), *(rho_cell(row, name, scores, style) for name in scores.measured)] for row in scores.rows]
-    return layout([[_label(scores)], *header], cells, style)
+    return header + [["mean,", "all axes"]] * bool(scores.used and header)
+
+
+def rho_cells(row: Row, scores: Scores, style: Format) -> list[str]:
+    """The cells below ``rho_headers``."""
+    cells = [rho_cell(row, name, scores, style) for name in scores.measured]
+    if not scores.used or not cells:
+        return cells
+    ends = row.effective_mean.sensitivity if row.effective_mean else None
+    return [*cells, f"{percent(ends.low)}…{percent(ends.high)}" if ends else ABSENT]
 
 
 def axis_note(scores: Scores, name: str) -> list[str]:

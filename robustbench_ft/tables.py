@@ -17,7 +17,7 @@ ABSENT = "-"
 WIDTH = 118
 LATEX = (
     {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}"}
-    | {"→": r"$\rightarrow$", "‡": r"\ddag{}", "†": r"\dag{}", "<": "$<$", "^": r"\textasciicircum{}"}
+    | {"→": r"$\rightarrow$", "‡": r"\ddag{}", "†": r"\dag{}", "…": r"\ldots{}", "<": "$<$", "^": r"\textasciicircum{}"}
     | {c: f"\\{c}" for c in "&%#_${}"}
 )
 

@@ -31,16 +31,17 @@ def headers(text: str) -> list[str]:
 def test_a_header_says_the_axis_of_shifts_that_have_two(values: dict[str, str], axis: str) -> None:
     text = render(scored(values, values, baseline=make_matched(make_panel())), "markdown")
     names = {name: name.removeprefix("toy-") for name in SETS[1:]}
-    assert headers(text) == [f"{short}<br>{axis} ID" if name in MATCHED else short for name, short in names.items()]
+    shown = [f"{short}<br>{axis} ID" if name in MATCHED else short for name, short in names.items()]
+    assert headers(text) == [*shown, "mean,<br>all axes"]
     assert "†" not in text
 
 
 def test_mixed_axes_are_marked_and_told() -> None:
     """A row with class-matched ID figures beside one without: the latter's cells bear the mark, and no header an axis."""
     text = render(scored(BOTH, FULL, baseline=make_matched(make_panel())), "markdown")
-    assert headers(text) == [name.removeprefix("toy-") for name in SETS[1:]]
+    assert headers(text)[:-1] == [name.removeprefix("toy-") for name in SETS[1:]]
     assert not any("†" in cell for cell in cells(text, "m0"))
-    assert ["†" in cell for cell in cells(text, "m1")] == [name in MATCHED for name in SETS[1:]]
+    assert ["†" in cell for cell in cells(text, "m1")] == [*(name in MATCHED for name in SETS[1:]), False]
     assert "† on the full ID axis" in text
     assert r"\dag{}" in render(scored(BOTH, FULL, baseline=make_matched(make_panel())), "latex")
 
@@ -73,8 +74,10 @@ def test_a_sign_that_depends_on_the_axes_is_marked() -> None:
     assert rho.value == pytest.approx(0.001, abs=1e-4) and rho.sensitivity and rho.sensitivity.changes_sign
     text = render(scores, "markdown")
     signs = [bool(rho.sensitivity and rho.sensitivity.changes_sign) for rho in marked.effective.values()]
-    assert ["‡" in cell for cell in cells(text, "m0")] == signs and signs[-1]
-    assert ["‡" in cell for cell in cells(text, "m1")] == [
+    assert ["‡" in cell for cell in cells(text, "m0")[:-1]] == signs and signs[-1]
+    mean = marked.effective_mean
+    assert mean and cells(text, "m0")[-1] == f"{100 * mean.sensitivity.low:.1f}…{100 * mean.sensitivity.high:.1f}"
+    assert ["‡" in cell for cell in cells(text, "m1")[:-1]] == [
         bool(rho.sensitivity and rho.sensitivity.changes_sign) for rho in plain.effective.values()
     ]
     assert "‡ above or below the line depends on the axes" in text
