@@ -66,13 +66,11 @@ def read(path: Path, suite: str | Panel | None = None, *, percent: bool = False)
     return table
 
 
-def column(panel: Panel, text: str) -> str | None:
-    """The key of what a table calls ``text``: ``ImageNetV2`` is ``imagenet-v2/own``; None where nothing answers to it."""
-    return next(iter(columns(panel, text)), None)
-
-
 def columns(panel: Panel, text: str) -> tuple[str, ...]:
-    """As ``column``, but all keys: ID accuracy on a video set's classes is the same for each of its measures."""
+    """The keys of what a table calls ``text``: ``ImageNetV2`` is ``imagenet-v2/own``; none where nothing answers to it.
+
+    Several for ID accuracy on a video set's classes, which is the same for each of its measures.
+    """
     text = PREFIX.sub("", text.strip().casefold())
     name = plain(text.removesuffix("/own"))
     found = next((spec for spec in panel.tests if name in _names(spec)), None)
@@ -85,7 +83,7 @@ def columns(panel: Panel, text: str) -> tuple[str, ...]:
     return tuple(f"{panel.test.name}/{spec.name}" for spec in known)
 
 
-def own_panel(path: Path, id_set: str, classes: int | None = None) -> Panel:
+def panel_of(path: Path, id_set: str, classes: int | None = None) -> Panel:
     """The panel of a table of test sets of one's own: all sets that it names, of which ``id_set`` is the ID test set.
 
     ``classes``: of the shifts for which the table has ID accuracy on their classes. UnknownName where no set is ``id_set``.

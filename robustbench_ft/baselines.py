@@ -101,6 +101,22 @@ class Baseline(Value):
         ends = ((lower.id_range[0], split), (split, upper.id_range[1]))
         return Line(tuple(dataclasses.replace(p, id_range=e) for p, e in zip(pieces, ends, strict=True)), split)
 
+    def panel(self) -> Panel:
+        """The test sets of the pool, where they are a user's own that no suite names."""
+        keys = dict.fromkeys(key for model in self.models for key in model.counts)
+        matched = {key.partition("/")[2] for key in keys if "/" in key}
+        sets = {
+            key: TestSet(name=key, n=self.size(key), subset=self.classes if key in matched else None)
+            for key in keys
+            if "/" not in key
+        }
+        shifts = tuple(spec for name, spec in sets.items() if name != self.id_set)
+        return Panel(name=self.suite, title=self.suite, test=sets[self.id_set], shifts=shifts)
+
+    def size(self, key: str) -> int | None:
+        """Images behind the pool's figures of that key, where they are known."""
+        return next((model.counts[key].n for model in self.models if key in model.counts), None)
+
     def to_json(self, panels: Iterable[Panel]) -> dict[str, Any]:
         """The document of ``rbft show``: the pool's size and hash, and the coefficients of every line."""
         about: dict[str, Any] = self.model_dump(mode="json", exclude={"models"})

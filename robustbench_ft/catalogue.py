@@ -15,7 +15,6 @@ from tabulate import tabulate
 from robustbench_ft import baselines, method, score_tables, suites
 from robustbench_ft.errors import UnknownName
 from robustbench_ft.files import default_folder, printed_json
-from robustbench_ft.scoring import own_panel
 
 Rows = list[dict[str, Any]]
 
@@ -68,12 +67,14 @@ def listing(what: str, *, as_json: bool) -> str:
 
 def show(name: str, *, suite: str, as_json: bool) -> str:
     """A baseline line (``mini@1``), a suite or a method, in full."""
-    versions = [known for known in baselines.names() if known.startswith(f"{name}@")]
-    if "@" in name or versions:
-        return _show_baseline(versions[-1] if versions else name, as_json=as_json)
+    if "@" in name:
+        return _show_baseline(name, as_json=as_json)
     if name.lower() in suites.panel_names() or name.endswith(".toml"):
         found = suites.panel(name)
         return _show_suite(found, as_json=as_json) if isinstance(found, suites.Suite) else _show_panel(found, as_json=as_json)
+    versions = [known for known in baselines.names() if known.startswith(f"{name}@")]
+    if versions:
+        raise UnknownName("baseline", name, versions, hint=f"rbft show {versions[-1]}")
     return _show_method(name, suite=suite, as_json=as_json)
 
 
@@ -121,7 +122,7 @@ def _show_baseline(name: str, *, as_json: bool) -> str:
     baseline = baselines.load(name)
     known = [suites.panel(one) for one in suites.panel_names()]
     panels = [panel for panel in known if isinstance(panel, suites.Panel) and panel.test.name == baseline.id_set]
-    panels = panels or [own_panel(baseline)]
+    panels = panels or [baseline.panel()]
     return printed_json(baseline.to_json(panels)) if as_json else score_tables.baseline_table(baseline, panels)
 
 

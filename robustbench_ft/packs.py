@@ -65,7 +65,7 @@ def read(path: Path) -> bytes:
             raise DataError(f"{path}: {size} bytes; a pack has 8 to {MAX_BYTES}")
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"no pack at {path}") from error
+        raise DataError(f"no pack at {path}", hint="rbft evaluate writes it beside the record") from error
 
 
 def decode(data: bytes, path: Path) -> Pack:

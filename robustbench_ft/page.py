@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DETAILS = (
     "Effective robustness per shift, with z (distance in SDs of ordinary models), and the range of its mean over logit, probit "
-    "and linear axes and both ID axes"
+    "and linear axes and, where a row has both, over both ID axes"
 )
 BEGIN, END = "<!-- rbft:begin -->", "<!-- rbft:end -->"
 EMPTY = f"""# Leaderboard

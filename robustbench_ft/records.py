@@ -232,9 +232,10 @@ def load_publication(path: Path) -> Publication:
     try:
         return Publication.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise DataError(f"no published figures at {path}") from error
+        raise DataError(f"no published figures at {path}", hint="CONTRIBUTING.md, Published figures") from error
     except ValidationError as error:
-        raise DataError(f"{path}: {fault(error)}") from error
+        hint = "CONTRIBUTING.md, Published figures; rbft show imagenet lists its test sets"
+        raise DataError(f"{path}: {fault(error)}", hint=hint) from error
 
 
 def load(path: Path) -> RunRecord:
@@ -245,4 +246,5 @@ def load(path: Path) -> RunRecord:
         told = f"no record at {path}; expected a run or a submission"
         raise DataError(told, hint="rbft evaluate --method wiseft makes a run") from error
     except ValidationError as error:
-        raise DataError(f"{path}: {fault(error)}") from error
+        hint = "rbft evaluate writes records; one of a later schema needs pip install --upgrade robustbench-ft"
+        raise DataError(f"{path}: {fault(error)}", hint=hint) from error

@@ -23,7 +23,7 @@ class Measured(NamedTuple):
 
 
 class Sensitivity(NamedTuple):
-    """Lowest and highest value over logit, probit and linear axes and over both ID axes."""
+    """Lowest and highest value over logit, probit and linear axes and, where a row has both, over both ID axes."""
 
     low: float
     high: float

@@ -19,7 +19,7 @@ from robustbench_ft.metrics import RECORD
 from robustbench_ft.progress import say
 from robustbench_ft.records import PUBLISHED, Figure
 from robustbench_ft.rows import Scores, Subject
-from robustbench_ft.suites import Panel, TestSet
+from robustbench_ft.suites import Panel
 from robustbench_ft.tables import to_csv
 from robustbench_ft.yardstick import Figures, Yardstick
 
@@ -140,21 +140,7 @@ def _yardstick(asked: Request) -> Yardstick | None:
     baseline = baselines.load(asked.baseline)
     if baseline.suite in suites.panel_names():
         return None
-    return Yardstick(own_panel(baseline), baseline, asked.axes)
-
-
-def own_panel(baseline: Baseline) -> Panel:
-    """The test sets of a user's own reference models."""
-    keys = dict.fromkeys(key for model in baseline.models for key in model.counts)
-    sets = {key: TestSet(name=key, n=_size(baseline, key)) for key in keys if "/" not in key}
-    shifts = tuple(spec for name, spec in sets.items() if name != baseline.id_set)
-    matched = {key.partition("/")[2] for key in keys if "/" in key}
-    shifts = tuple(spec.model_copy(update={"subset": baseline.classes}) if spec.name in matched else spec for spec in shifts)
-    return Panel(name=baseline.suite, title=baseline.suite, test=sets[baseline.id_set], shifts=shifts)
-
-
-def _size(baseline: Baseline, key: str) -> int | None:
-    return next((model.counts[key].n for model in baseline.models if key in model.counts), None)
+    return Yardstick(baseline.panel(), baseline, asked.axes)
 
 
 def _with_sizes(figures: Figures, by: Yardstick) -> Figures:
@@ -162,7 +148,7 @@ def _with_sizes(figures: Figures, by: Yardstick) -> Figures:
     found = dict(figures)
     for key, figure in figures.items():
         if by.baseline and isinstance(figure, Figure) and figure.n is None and not key.endswith("/own"):
-            found[key] = figure.model_copy(update={"n": _size(by.baseline, key)})
+            found[key] = figure.model_copy(update={"n": by.baseline.size(key)})
     return found
 
 
@@ -193,7 +179,7 @@ def fit(asked: Pool) -> str:
     """Fit lines to the reference models of a table, write the baseline, and return what is printed on stdout."""
     if asked.id_set and asked.suite:
         raise UsageError("--suite and --id-set: expected one of them; a suite knows its ID test set")
-    panel = accuracies.own_panel(asked.path, asked.id_set, asked.classes) if asked.id_set else asked.suite
+    panel = accuracies.panel_of(asked.path, asked.id_set, asked.classes) if asked.id_set else asked.suite
     table = accuracies.read(asked.path, panel, percent=asked.percent)
     classes = asked.classes or _classes(table.panel)
     models = tuple(
@@ -234,6 +220,8 @@ def _keep_others(asked: Pool, baseline: Baseline) -> None:
     hint = f"--name {name}@{int(version) + 1}"
     if baseline.id in baselines.names():
         raise UsageError(f"{baseline.id} is a baseline of the package", hint=hint)
+    if asked.out.suffix != ".json":
+        raise UsageError(f"--out {asked.out}: expected a .json file", hint=f"--out {baseline.id}.json")
     if asked.out.is_file() and asked.out.samefile(asked.path):
         raise UsageError(f"--out {asked.out} is the table itself", hint=f"--out {baseline.id}.json")
     if asked.out.is_file() and baselines.load(str(asked.out)).hash != baseline.hash:

@@ -18,8 +18,6 @@ from robustbench_ft.statistics import MIN_SEEDS, NO_NOISE, Floats, Noise, pooled
 from robustbench_ft.suites import Suite
 from robustbench_ft.yardstick import Weights, own
 
-"""Per test set, its share of a mean."""
-
 
 @dataclass(frozen=True)
 class Side:
@@ -90,11 +88,8 @@ def answers(suite: Suite) -> Pack | None:
 def _folders(path: Path) -> list[Path]:
     """Where the packs lie, one folder a seed."""
     if path.is_dir():
-        return (
-            [path]
-            if (path / RECORD).is_file()
-            else sorted(path.glob("seed-*"), key=lambda folder: (len(folder.name), folder.name))
-        )
+        seeds = sorted(path.glob("seed-*"), key=lambda folder: (len(folder.name), folder.name))  # seed-10 after seed-9
+        return [path] if (path / RECORD).is_file() else seeds
     return [path.parent] if path.name == RECORD else []
 
 

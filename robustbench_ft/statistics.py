@@ -201,7 +201,8 @@ def smallest_gap(image_variance: float, seed: Noise, power: float = 0.8) -> floa
 def images_needed(gap: float, image_variance: float, seed: Noise, power: float = 0.8) -> int | None:
     """Images at which ``smallest_gap`` is down to ``gap``; None where seed noise alone is too much for it.
 
-    ``image_variance``: of one image, so that n images have ``image_variance / n``.
+    ``image_variance``: of one image, so that n images have ``image_variance / n``. The first n that is enough by
+    doubling and halving: with very few degrees of freedom the gap need not fall all the way as n grows.
     """
 
     def enough(n: int) -> bool:

@@ -97,7 +97,7 @@ def picture(alt: str, path: str) -> str:
 def check_form(form: str) -> None:
     """UnknownName where ``form`` is none of ``CHOICES``."""
     if form not in CHOICES:
-        raise UnknownName("format", form, CHOICES)
+        raise UnknownName("format", form, CHOICES, hint="--format table")
 
 
 def sentence(text: str, form: str) -> str:

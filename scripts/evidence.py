@@ -39,7 +39,12 @@ def main() -> None:
 def page(boards: Sequence[PublishedBoard]) -> str:
     """The whole text."""
     imagenet = {board.start: board for board in boards if board.panel.name == "imagenet"}
-    parts = [HEAD, *_zero_shot(imagenet), *_tuned(imagenet), *_curve(imagenet["ViT-B/16"]), *_soups(imagenet["ViT-B/32"])]
+    lines = imagenet["ViT-B/16"].scores.yardstick.lines
+    low, high = lines["imagenet-v2"]["full"].pieces[0].id_range
+    filtered = lines["imagenet-a"]["full"]
+    assert filtered.pieces[0].unusable and not filtered.pieces[1].unusable
+    head = HEAD.format(split=filtered.split, low=low, high=high)
+    parts = [head, *_zero_shot(imagenet), *_tuned(imagenet), *_curve(imagenet["ViT-B/16"]), *_soups(imagenet["ViT-B/32"])]
     return "\n\n".join([*parts, *_sources(imagenet["ViT-B/16"]), *_axes(imagenet)]) + "\n"
 
 
@@ -49,11 +54,11 @@ HEAD = """# What published figures say
 
 All figures are as papers and repositories print them (`submissions/*/published.json` has source and table of each).
 Effective robustness (rho) is OOD accuracy above the line of `imagenet-testbed@1` at the same ID accuracy, full ID axis, mean over
-ImageNet-V2, -R, -Sketch and ObjectNet; ImageNet-A is left out, as its line says nothing up to an ID accuracy of 76.1%.
+ImageNet-V2, -R, -Sketch and ObjectNet; ImageNet-A is left out, as its line says nothing up to an ID accuracy of {split:.1%}.
 In percent and points, with 95% intervals: binomial, the line's own, and rounding. Seed noise is not in them: papers
 rarely print it. "Above the line" is said only where every shift's interval lies above 0 and its z (distance in standard
-deviations of ordinary models) is over 2. *Italics*: beyond the reference models' ID range (56.5 to 84.7%), so the line is
-extrapolated."""
+deviations of ordinary models) is over 2. *Italics*: beyond the reference models' ID range ({low:.1%} to {high:.1%}), so the
+line is extrapolated."""
 
 
 def _find(board: PublishedBoard, source: str, table: str, method: str, alpha: float | None = None) -> Evidence:
@@ -115,10 +120,14 @@ def _tuned(boards: dict[str, PublishedBoard]) -> list[str]:
         if source == "WiSE-FT":
             wise = _find(boards[start], source, table, "wiseft", 0.5)
             assert wise.row.effective_mean and wise.row.ood_mean and wise.row.id
-            kept = 1 - wise.row.effective_mean.value / before.value
-            cells.append([start, "wiseft, alpha 0.5", *_change(zero, wise), f"{100 * kept:.0f}%"])
+            wise_lost = 1 - wise.row.effective_mean.value / before.value
+            cells.append([start, "wiseft, alpha 0.5", *_change(zero, wise), f"{100 * wise_lost:.0f}%"])
             over = wise.row.ood_mean.value - max(zero.row.ood_mean.value, tuned.row.ood_mean.value)
             gains.append((wise.row.id.value - tuned.row.id.value, over))
+            # what the text below says in words
+            assert after.value < wise.row.effective_mean.value < before.value
+            assert not start.startswith("ViT-") or min(gains[-1]) > 0
+        assert tuned.row.id.value > zero.row.id.value and after.value < before.value
     header = ["start model", "method", "ID", "ID gained", "OOD mean", "OOD gained", "rho", "share of rho lost"]
     least, most = min(lost), max(lost)
     told = f"Plain fine-tuning gains ID accuracy and loses {100 * least:.0f} to {100 * most:.0f}% of the effective robustness."

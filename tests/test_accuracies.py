@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from robustbench_ft import accuracies, suites
-from robustbench_ft.accuracies import Table, column, columns, partial, plain, read
+from robustbench_ft.accuracies import Table, columns, partial, plain, read
 from robustbench_ft.errors import DataError, UsageError
 from robustbench_ft.records import Figure
 from robustbench_ft.suites import Panel
@@ -184,7 +184,7 @@ NAMES += [(suite, name, text) for (suite, name), texts in OTHERS.items() for tex
 
 @pytest.mark.parametrize(("suite", "name", "text"), NAMES)
 def test_how_wise_ft_vrf_open_clip_clip_benchmark_and_the_testbed_spell_it(suite: str, name: str, text: str) -> None:
-    assert column(panel(suite), text) == f"{name}/own"
+    assert columns(panel(suite), text)[:1] == (f"{name}/own",)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_id_accuracy_on_the_classes_of_a_shift(suite: str, shifts: str, text: st
 
 @pytest.mark.parametrize("text", ["imagenet-c", "imagenet-validation", "a-imagenet", "", "/", "own", "ImageNetV2p", "image"])
 def test_a_name_is_matched_whole(text: str) -> None:
-    assert column(panel("imagenet"), text) is None
+    assert columns(panel("imagenet"), text) == ()
 
 
 @pytest.mark.parametrize("name", [n for n in suites.panel_names() if isinstance(suites.panel(n), Panel)])
@@ -232,7 +232,7 @@ def test_the_suite_is_the_one_that_knows_the_data_sets(write: Write, tmp_path: P
 
 def test_test_sets_of_ones_own(write: Write) -> None:
     path = write("model,My ID,cam-A,cam/B,my id/cam-a\na,0.8,0.7,0.6,0.9\nb,0.81,0.7,0.6,0.9\n")
-    found = accuracies.own_panel(path, "my-id", classes=182)
+    found = accuracies.panel_of(path, "my-id", classes=182)
     assert found.name not in suites.panel_names()
     assert [(spec.name, spec.subset, spec.n) for spec in found.tests] == [
         ("My ID", None, None),
@@ -242,7 +242,7 @@ def test_test_sets_of_ones_own(write: Write) -> None:
     table = read(path, found)
     assert values(table)["a"] == {"My ID/own": "0.8", "cam-A/own": "0.7", "cam-B/own": "0.6", "My ID/cam-A": "0.9"}
     with pytest.raises(UsageError, match="unknown data set 'id'.*Known: My ID, cam-A, cam-B"):
-        accuracies.own_panel(path, "id")
+        accuracies.panel_of(path, "id")
 
 
 def test_what_a_model_lacks(write: Write) -> None:

@@ -103,3 +103,10 @@ def test_doctor_says_what_this_machine_has() -> None:
     facts = json.loads(catalogue.doctor(as_json=True))
     assert {"python", "torch", "device", "threads", "store", "free in store"} <= facts.keys()
     assert facts["store"] in catalogue.doctor(as_json=False)
+
+
+def test_a_name_that_a_suite_and_a_baseline_share_is_the_suite() -> None:
+    assert catalogue.show("mini", suite="mini", as_json=False).startswith("Mini, world 0")
+    with pytest.raises(UnknownName, match="unknown baseline 'imagenet-testbed'.*imagenet-testbed@1") as caught:
+        catalogue.show("imagenet-testbed", suite="mini", as_json=False)
+    assert caught.value.hint == "rbft show imagenet-testbed@1"

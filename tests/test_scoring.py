@@ -193,7 +193,7 @@ def test_a_baseline_of_ones_own_is_fitted_written_and_used(tmp_path: Path) -> No
     path = tmp_path / "pool.csv"
     path.write_text(POOL)
     assert "wrote" in scoring.fit(pool(path))
-    line = baselines.load(str(tmp_path / "mine.json")).lines(scoring.own_panel(baselines.load(str(tmp_path / "mine.json"))))
+    line = baselines.load(str(tmp_path / "mine.json")).lines(baselines.load(str(tmp_path / "mine.json")).panel())
     from scipy.stats import linregress
 
     logit = [
@@ -216,10 +216,14 @@ def test_another_pool_never_takes_the_place_of_a_baseline_or_of_the_table(tmp_pa
     with pytest.raises(UsageError, match="mine.json holds another baseline") as caught:
         scoring.fit(pool(path))
     assert caught.value.hint.startswith("--name mine@2") and (tmp_path / "mine.json").read_bytes() == before
+    table = path.with_suffix(".json")
+    table.write_text(json.dumps([{"model_name": f"m{i}", "home": 0.3 + i / 20, "away": 0.2 + i / 25} for i in range(6)]))
     with pytest.raises(UsageError, match="is the table itself"):
-        scoring.fit(Pool(path, "mine@1", path, id_set="home", classes=10))
+        scoring.fit(Pool(table, "mine@1", table, id_set="home", classes=10))
     with pytest.raises(UsageError, match="imagenet-testbed@1 is a baseline of the package"):
         scoring.fit(Pool(path, "imagenet-testbed@1", tmp_path / "x.json", id_set="home", classes=10))
+    with pytest.raises(UsageError, match="expected a .json file"):
+        scoring.fit(Pool(path, "mine@1", tmp_path / "mine.txt", id_set="home", classes=10))
     with pytest.raises(UsageError, match="cannot write"):
         scoring.fit(Pool(path, "mine@1", path / "x.json", id_set="home", classes=10))
     assert path.read_text().startswith("model,dataset,value")
