@@ -16,7 +16,8 @@ from robustbench_ft.accuracy_formats import HINT, NUMBER, Entry, Sheet, parse, w
 from robustbench_ft.errors import UnknownName, UsageError
 from robustbench_ft.progress import say
 from robustbench_ft.records import Figure
-from robustbench_ft.suites import Panel, TestSet, Track
+from robustbench_ft.specs import TestSet
+from robustbench_ft.suites import Panel, Track
 from robustbench_ft.yardstick import own
 
 PREFIX = re.compile(r"^(clip-benchmark/)?((wds|vtab|tfds)[/_])+")

@@ -17,7 +17,7 @@ from typing import Any
 
 from robustbench_ft.errors import DataError, MissingData
 from robustbench_ft.progress import say
-from robustbench_ft.suites import Metric
+from robustbench_ft.specs import Metric
 
 NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
 """A number without a sign, as a table may hold it: neither NaN nor infinity."""

@@ -17,7 +17,10 @@ from robustbench_ft.errors import DataError, UnknownName
 from robustbench_ft.files import digest, readable_json, write_atomic
 from robustbench_ft.lines import MIN_MODELS, Axis, Line, Lines, TransformName, fit
 from robustbench_ft.records import Accuracy
-from robustbench_ft.suites import DATA, Panel, TestSet, Value, fault
+from robustbench_ft.files import DATA
+from robustbench_ft.specs import TestSet
+from robustbench_ft.suites import Panel
+from robustbench_ft.values import Value, fault
 
 BASELINES = DATA / "baselines"
 

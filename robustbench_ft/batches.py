@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from robustbench_ft.datasets import ImageSet
 from robustbench_ft.preprocess import Preprocess
+from robustbench_ft.words import prompt
 
 Indices = npt.NDArray[np.int64]
 
@@ -75,7 +76,7 @@ class Captioned:
 
     def __init__(self, images: Images, classes: Sequence[str], templates: Sequence[str], tokenise: Tokenise) -> None:
         self.images, self.epoch, self.templates = images, len(images), len(templates)
-        self.tokens = torch.stack([tokenise([t.format(name) for t in templates]) for name in classes])  # [C, T, L]
+        self.tokens = torch.stack([tokenise([prompt(t, name) for t in templates]) for name in classes])  # [C, T, L]
 
     def __len__(self) -> int:
         return self.epoch * self.templates

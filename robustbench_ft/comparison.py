@@ -30,7 +30,8 @@ from robustbench_ft.statistics import (
     pooled_seed_variance,
     t_interval,
 )
-from robustbench_ft.suites import DatasetSpec, Suite
+from robustbench_ft.specs import DatasetSpec
+from robustbench_ft.suites import Suite
 from robustbench_ft.yardstick import Weights, measures, own
 
 SHOWN = 5

@@ -9,6 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+DATA = Path(__file__).parent / "data"
+"""What the package ships."""
+
 
 def default_folder() -> Path:
     """Where finished work and summaries are kept: ``$RBFT_STORE``, else ``rbft`` in the user's cache folder."""

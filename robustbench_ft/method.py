@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 
 from robustbench_ft import recipes
 from robustbench_ft.errors import UnknownName, UsageError
-from robustbench_ft.suites import Value
+from robustbench_ft.values import Value
 
 if TYPE_CHECKING:
     from robustbench_ft.batches import Images

@@ -14,7 +14,8 @@ from robustbench_ft import packs, records, suites
 from robustbench_ft.errors import CheckError, DataError, ProtocolError
 from robustbench_ft.packs import Answers, Pack
 from robustbench_ft.records import Counts, RunRecord
-from robustbench_ft.suites import Groups, Suite
+from robustbench_ft.specs import Groups
+from robustbench_ft.suites import Suite
 from robustbench_ft.yardstick import own
 
 if TYPE_CHECKING:

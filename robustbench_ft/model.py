@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from robustbench_ft.batches import Tokenise
 from robustbench_ft.errors import DataError, UnknownName, UsageError
 from robustbench_ft.preprocess import Preprocess
-from robustbench_ft.suites import DATA, Suite
+from robustbench_ft.files import DATA
+from robustbench_ft.suites import Suite
+from robustbench_ft.words import prompt
 
 BUILT_IN = {"mini-clip": DATA / "mini-clip.safetensors"}
 
@@ -130,7 +132,7 @@ def zero_shot_matrix(clip: Any, tokenise: Tokenise, classes: Sequence[str], temp
     clip.eval()
     rows: dict[str, Tensor] = {}
     for name in dict.fromkeys(classes):
-        tokens = tokenise([template.format(name) for template in templates]).to(device)
+        tokens = tokenise([prompt(template, name) for template in templates]).to(device)
         rows[name] = F.normalize(clip.encode_text(tokens, normalize=True).float().mean(0), dim=-1)
     clip.train(was_training)
     matrix: Tensor = torch.stack([rows[name] for name in classes]) * clip.logit_scale.exp()

@@ -18,7 +18,7 @@ from robustbench_ft.model import Classifier
 from robustbench_ft.packs import Answers
 from robustbench_ft.preprocess import Preprocess
 from robustbench_ft.progress import progress
-from robustbench_ft.suites import Groups
+from robustbench_ft.specs import Groups
 
 CHUNK_BYTES = 1 << 30  # decoded pixels held at once
 

@@ -20,7 +20,9 @@ from robustbench_ft.records import Figure
 from robustbench_ft.robustness import MAX_BEYOND
 from robustbench_ft.rows import MeanRho, Row, Scores, Subject, score
 from robustbench_ft.statistics import Interval, t_quantile
-from robustbench_ft.suites import DATA, Panel, Value
+from robustbench_ft.files import DATA
+from robustbench_ft.suites import Panel
+from robustbench_ft.values import Value
 from robustbench_ft.yardstick import own
 
 TABLE = DATA / "start_models.csv"

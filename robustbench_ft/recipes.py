@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from robustbench_ft.errors import UnknownName
-from robustbench_ft.suites import DATA
+from robustbench_ft.files import DATA
 
 
 @cache

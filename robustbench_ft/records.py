@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 
 from robustbench_ft.errors import DataError
 from robustbench_ft.files import canonical_json, digest, write_atomic
-from robustbench_ft.suites import Value, fault
+from robustbench_ft.values import Value, fault
 
 SCHEMA = 1
 PUBLISHED = "published.json"

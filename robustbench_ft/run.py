@@ -24,7 +24,8 @@ from robustbench_ft.packs import Answers, Pack
 from robustbench_ft.predict import Evaluation, predict
 from robustbench_ft.progress import say
 from robustbench_ft.records import Cost, Counts, Numerics, Point, RunRecord, StartRef
-from robustbench_ft.suites import Groups, Suite
+from robustbench_ft.specs import Groups
+from robustbench_ft.suites import Suite
 
 RECORDED = ("robustbench-ft", "torch", "torchvision", "open_clip_torch", "timm", "numpy")
 

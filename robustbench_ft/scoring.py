@@ -21,6 +21,7 @@ from robustbench_ft.records import PUBLISHED, Figure
 from robustbench_ft.rows import Scores, Subject
 from robustbench_ft.suites import Panel
 from robustbench_ft.tables import to_csv
+from robustbench_ft.values import fault
 from robustbench_ft.yardstick import Figures, Yardstick
 
 START_NAMES = {"zeroshot", "start", "clipzeroshot"}
@@ -200,7 +201,7 @@ def fit(asked: Pool) -> str:
             models=models,
         )
     except ValidationError as error:
-        raise UsageError(f"{suites.fault(error)}; expected a name and a version", hint="--name mine@1") from error
+        raise UsageError(f"{fault(error)}; expected a name and a version", hint="--name mine@1") from error
     if not baseline.lines(table.panel):
         raise DataError(f"{asked.path}: no shift that {MIN_MODELS} models or more have beside {baseline.id_set}: no line")
     _keep_others(asked, baseline)

@@ -20,7 +20,8 @@ from robustbench_ft.packs import Pack, to_bytes
 from robustbench_ft.records import PUBLISHED, RunRecord
 from robustbench_ft.rows import Row
 from robustbench_ft.score import START, RunScores, score
-from robustbench_ft.suites import Suite, Value
+from robustbench_ft.suites import Suite
+from robustbench_ft.values import Value, fault
 from robustbench_ft.summaries import Summaries
 from robustbench_ft.yardstick import Yardstick
 
@@ -153,7 +154,7 @@ def _info(path: Path) -> SubmissionInfo:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from error
     except ValidationError as error:
-        raise DataError(f"{path}: {suites.fault(error)}") from error
+        raise DataError(f"{path}: {fault(error)}") from error
 
 
 def _complete(run: RunRecord, folder: Path) -> None:

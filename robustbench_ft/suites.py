@@ -6,92 +6,22 @@ A suite is a TOML file: the package's own lie in ``robustbench_ft/data/suites``,
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ValidationError
 
+from robustbench_ft import datafiles, words
 from robustbench_ft.errors import UnknownName, UsageError
-from robustbench_ft.files import digest
+from robustbench_ft.files import DATA, digest
+from robustbench_ft.specs import DatasetSpec, Groups, TestSet
+from robustbench_ft.values import Value, fault
 
-DATA = Path(__file__).parent / "data"
-Groups = tuple[tuple[int, ...], ...]
-Metric = Literal["top1", "pm", "macro-f1", "worst-region"]
-"""``pm``: anchors whose every reviewed neighbour is right too, of all anchors."""
-
-
-class Value(BaseModel):
-    """A frozen value that refuses unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ignored_types=(cached_property,))
-
-
-def fault(error: ValidationError) -> str:
-    """The first thing that is wrong: ``field: what is wrong with it``."""
-    first = error.errors()[0]
-    told = "unknown field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {told}"
-
-
-class TestSet(Value):
-    """What a score needs to know of a test set: all that is known of one that is only met in published figures."""
-
-    __test__ = False
-
-    name: str
-    """Name in tables and packs, for example ``mini-sketch``."""
-    n: int | None = None
-    """Number of examples when complete; anchors of the video sets; None: nobody says."""
-    metric: Metric = "top1"
-    headline: bool = True
-    """Whether it counts in the OOD mean."""
-    subset: int | None = None
-    """Number of classes of a set that has not all of the suite's: only such a set has a class-matched ID axis."""
-    aliases: tuple[str, ...] = ()
-    """Other names that tables give it; matched like the name, without regard to case, dashes and dots."""
-
-    @property
-    def measure(self) -> str:
-        """What its value is called."""
-        return {"macro-f1": "macro-F1", "worst-region": "worst-region accuracy"}.get(self.metric, "accuracy")
-
-    @property
-    def binomial(self) -> bool:
-        """Whether the value is a share of ``n`` right answers, so that it has an interval without predictions."""
-        return self.metric in ("top1", "pm")
-
-
-class DatasetSpec(TestSet):
-    """One split of one data set: what differs between test sets is fields, what differs between formats is a reader."""
-
-    n: int
-    """Number of examples when complete."""
-    format: str
-    """The reader: a module of ``robustbench_ft.datasets``."""
-    path: str
-    """Where it lies: a folder under the data root (``--data``), or what the reader generates it from."""
-    split: str
-    digest: str | None = None
-    """SHA-256 of ids, labels and, for generated sets, pixels (``datasets.content_digest``); None: not known."""
-    head: Literal["suite"] = "suite"
-    """Which head reads it: the suite's."""
-    class_groups: Groups | None = None
-    """For each class of the set, the suite's classes that count for it (max over them); None: the suite's own classes."""
-    keep: str | None = None
-    """File beside the suite's with one index a line: the members of the split that belong to this set."""
-    checksums: tuple[tuple[str, str], ...] = ()
-    """Official files with their checksums (``robustbench_ft.checksums``): ``["test_batch", "md5:4035..."]``; none: not known."""
-    source: str = ""
-    licence: str = ""
-    superseded_by: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _subset_from_groups(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {"subset": len(values["class_groups"])} | values if values.get("class_groups") else values
+FEW_SHOT = re.compile(r":(\d+)-shot(?:-seed-(\d+))?$")
 
 
 class Panel(Value):
@@ -135,6 +65,8 @@ class Suite(Panel):
     """Name of the start model that ``evaluate`` takes when none is given."""
     recipes: str
     """Key of the recipe table (``robustbench_ft/data/recipes.toml``) that gives methods their defaults here."""
+    few_shot_recipes: str = "few-shot"
+    """The same of its few-shot variants (``NAME:16-shot``)."""
     preprocessing: str = "start-eval@1"
     train: DatasetSpec
     val: DatasetSpec
@@ -148,6 +80,18 @@ class Suite(Panel):
         """Every set that is scored: the ID test set, then the shifts."""
         return (self.test, *self.shifts)
 
+    @property
+    def read(self) -> tuple[DatasetSpec, ...]:
+        """The test sets whose images are read: those that share another's images are scored from its answers."""
+        return tuple(spec for spec in self.tests if spec.images_of is None)
+
+    def spec(self, name: str) -> DatasetSpec:
+        """The test set of that name; UnknownName else."""
+        found = next((spec for spec in self.tests if spec.name == name), None)
+        if found is None:
+            raise UnknownName(f"test set of {self.name}:", name, (spec.name for spec in self.tests))
+        return found
+
     def groupings(self, spec: DatasetSpec) -> Iterator[tuple[str, Groups | None]]:
         """The groupings that ``spec``'s predictions are kept under: its own; for the ID test set, every shift's too."""
         yield "own", spec.class_groups
@@ -157,14 +101,13 @@ class Suite(Panel):
     @cached_property
     def protocol(self) -> str:
         """SHA-256 of all that decides a score; numbers under two protocols never meet in one table."""
-        decisive = {"name", "digest", "n", "metric", "head", "class_groups", "headline"}
         return digest(
             {
                 "suite": [self.name, self.version],
                 "classes": self.classes,
                 "templates": self.templates,
                 "preprocessing": self.preprocessing,
-                "sets": [spec.model_dump(mode="json", include=decisive) for spec in (self.train, self.val, *self.tests)],
+                "sets": [spec.decisive() for spec in (self.train, self.val, *self.tests)],
             }
         )
 
@@ -175,7 +118,12 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Suite:
-    """The suite of that name, or of that file when ``name`` ends in ``.toml``; UnknownName or UsageError otherwise."""
+    """The suite of that name, or of that file when ``name`` ends in ``.toml``; UnknownName or UsageError otherwise.
+
+    ``NAME:16-shot`` and ``NAME:16-shot-seed-3`` are its few-shot variants.
+    """
+    if found := FEW_SHOT.search(name):
+        return few_shot(load(name[: found.start()]), int(found[1]), int(found[2] or 0))
     path = Path(name) if name.endswith(".toml") else DATA / "suites" / f"{name.lower()}.toml"
     if not path.is_file():
         if name.endswith(".toml"):
@@ -186,6 +134,18 @@ def load(name: str) -> Suite:
             )
         raise UnknownName("suite", name, names(), hint="a suite of your own: --suite path/to/suite.toml")
     return parse(path)
+
+
+def few_shot(suite: Suite, shots: int, seed: int = 0) -> Suite:
+    """The suite with ``shots`` training and as many validation examples of each class, chosen by hashes under ``seed``."""
+    classes, few = len(suite.classes), {"shots": shots, "shots_seed": seed, "digest": None}
+    name = f"{suite.name}:{shots}-shot" + (f"-seed-{seed}" if seed else "")
+    train, val = (
+        spec.model_copy(update=few | {"name": f"{spec.name}-{shots}-shot", "n": min(spec.n, shots * classes)})
+        for spec in (suite.train, suite.val)
+    )
+    title = f"{suite.title}, {shots} per class"
+    return suite.model_copy(update={"name": name, "title": title, "recipes": suite.few_shot_recipes, "train": train, "val": val})
 
 
 def panel_names() -> list[str]:
@@ -208,14 +168,50 @@ def parse(path: Path) -> Suite:
     """Read one suite file; fields of ``[defaults]`` hold for each of its data sets."""
     try:
         table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        common = table.pop("defaults", {})
-        for key in ("train", "val", "test"):
-            table[key] = common | table[key]
         if str(table.get("baseline", "")).endswith(".json"):
             table["baseline"] = str(path.parent / table["baseline"])
-        table["shifts"] = [common | shift for shift in table.get("shifts", [])]
-        return Suite.model_validate(table | {"file": path})
+        return Suite.model_validate(_resolved(table, path) | {"file": path})
     except (tomllib.TOMLDecodeError, KeyError) as error:
         raise UsageError(f"{path}: {error!r} is wrong or missing in this suite file") from error
     except ValidationError as error:
         raise UsageError(f"{path}: field {fault(error)}") from error
+
+
+def _resolved(table: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The file's table with every set written out in full (``datafiles``), and the suite's words."""
+    common = table.pop("defaults", {})
+    sets = [common | table[key] for key in ("train", "val", "test")] + [common | s for s in table.get("shifts", [])]
+    ids = datafiles.load(sets[0]["set"].rpartition("/")[0], path.parent) if "set" in sets[0] else None
+    given = table.get("classes")
+    rows = words.class_table(given, path.parent) if isinstance(given, str) else ids.rows() if ids and not given else ()
+    rows = rows or tuple(words.ClassRow(name, name, (name,)) for name in given or ())
+    templates = table.get("templates") or (ids.templates if ids else ())
+    found: list[dict[str, Any]] = []
+    for fields in sets:
+        found.append(_fields(fields, rows, found, path))
+    return table | {
+        "classes": [row.name for row in rows],
+        "templates": words.templates(templates) if isinstance(templates, str) else templates,
+        **dict(zip(("train", "val", "test"), found, strict=False)),
+        "shifts": found[3:],
+    }
+
+
+def _fields(given: dict[str, Any], rows: tuple[words.ClassRow, ...], before: list[dict[str, Any]], path: Path) -> dict[str, Any]:
+    """The fields of one set: its own, those of the data set that it names, and its classes as the suite's head sees them."""
+    if "images_of" in given:
+        other = next((fields for fields in before if fields["name"] == given["images_of"]), None)
+        if other is None:
+            raise UsageError(f"{path}: {given['name']}: images_of {given['images_of']!r}: expected a set that stands before it")
+        return other | given
+    own = {"classes": [row.name for row in rows], "folders": [row.folder for row in rows]}
+    if "set" in given:
+        dataset, _, split = given["set"].rpartition("/")
+        of = datafiles.load(dataset, path.parent)
+        own = of.table(split)
+        if given.get("head", own.get("head")) != "own" and "class_groups" not in given | own and of.rows() != rows:
+            own["class_groups"] = words.groups(of.rows(), rows, f"{path}: {given['set']}")
+    fields = own | {key: value for key, value in given.items() if key != "set"}
+    if "keep" in fields:
+        fields["keep"] = str(path.parent / fields["keep"])
+    return fields

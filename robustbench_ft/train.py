@@ -32,7 +32,7 @@ from robustbench_ft.batches import Batch, Data, Steps, step_seed
 from robustbench_ft.errors import TrainingError, UsageError
 from robustbench_ft.files import digest
 from robustbench_ft.progress import progress
-from robustbench_ft.suites import Value
+from robustbench_ft.values import Value
 
 M = TypeVar("M", bound=nn.Module)
 SAVE_EVERY = 5.0  # seconds between checkpoints

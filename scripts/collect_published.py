@@ -31,7 +31,8 @@ from robustbench_ft import suites
 from robustbench_ft.errors import DataError
 from robustbench_ft.files import readable_json, write_atomic
 from robustbench_ft.records import Figure, Publication, PublishedRecord
-from robustbench_ft.suites import TestSet, Track
+from robustbench_ft.specs import TestSet
+from robustbench_ft.suites import Track
 
 PUBLISHED = "published.json"
 

@@ -19,6 +19,7 @@ from robustbench_ft import packs, score_tables, suites
 from robustbench_ft.baselines import Baseline
 from robustbench_ft.baselines import Reference as PoolModel
 from robustbench_ft.datasets import ImageSet, open_set
+from robustbench_ft.specs import DatasetSpec
 from robustbench_ft.files import write_atomic
 from robustbench_ft.metrics import counts_of, hits_of
 from robustbench_ft.mini.captions import TEMPLATES
@@ -95,7 +96,7 @@ def digests(file: Path, store: Path) -> dict[str, tuple[int, str]]:
     return found
 
 
-def kept_count(suite: Suite, spec: suites.DatasetSpec) -> int:
+def kept_count(suite: Suite, spec: DatasetSpec) -> int:
     """Number of images of a set: of its split, or of its list of kept ones."""
     return size(spec.split) if spec.keep is None else len((suite.file.parent / spec.keep).read_text().split())
 

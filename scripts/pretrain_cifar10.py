@@ -240,7 +240,7 @@ def main() -> None:
     given = parser.parse_args()
     begun = time.monotonic()
     suite = suites.load(str(SUITE))
-    half = suite.train.model_copy(update={"split": "train-a", "digest": None})
+    half = suite.train.model_copy(update={"part": "train-a", "digest": None})
     images = open_set(suite, half, given.data, given.out.parent)
     torch.manual_seed(given.seed)
     checkpoints = given.out.with_suffix(".partial")

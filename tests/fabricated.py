@@ -14,7 +14,8 @@ from robustbench_ft.packs import Pack
 from robustbench_ft.records import Accuracy, Cost, Counts, Figure, Numerics, Point, RunRecord, StartRef
 from robustbench_ft.statistics import Floats
 from robustbench_ft.submission import Submission
-from robustbench_ft.suites import Panel, Suite, TestSet
+from robustbench_ft.specs import TestSet
+from robustbench_ft.suites import Panel, Suite
 
 SETS = ("toy-test", "toy-v2", "toy-sketch", "toy-rendition", "toy-objectnet", "toy-a")
 CLASSES = 20

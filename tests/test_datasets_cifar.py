@@ -94,7 +94,7 @@ def test_train_and_its_halves_never_contain_val(tmp_path: Path) -> None:
     write_batches(tmp_path)
     suite, ids = miniature(), {}
     for split, n in (("train", 180), ("val", 20), ("train-a", 90), ("train-b", 90)):
-        spec = suite.train.model_copy(update={"split": split, "n": n})
+        spec = suite.train.model_copy(update={"part": split, "n": n})
         found = open_set(suite, spec, tmp_path, Path("unused"))
         assert np.bincount(found.labels).tolist() == [n // 10] * 10
         ids[split] = set(found.ids)
@@ -192,10 +192,10 @@ def test_the_suites_digests_follow_from_the_rule() -> None:
     ids, answers = official_ids("train", 5000)
     half = suites.load(str(HALF))
     for spec in (CIFAR10.train, CIFAR10.val, half.train, half.val):
-        members = np.flatnonzero(carve.part(spec.split, ids, answers))
+        members = np.flatnonzero(carve.part(spec.part, ids, answers))
         assert spec.n == len(members)
         assert spec.digest == content_digest([ids[i] for i in members], answers[members])
-    assert half.train.split == "train-b" and half.train.n == 22500
+    assert half.train.part == "train-b" and half.train.n == 22500
     assert CIFAR10.test.digest == half.test.digest == content_digest(*official_ids("test", 1000))
 
 

@@ -175,7 +175,7 @@ def test_start_model_loads_and_fits_its_architecture():
     import torch
 
     from robustbench_ft.mini import clip
-    from robustbench_ft.suites import DATA
+    from robustbench_ft.files import DATA
 
     file = DATA / "mini-clip.safetensors"
     assert file.stat().st_size <= 4_000_000

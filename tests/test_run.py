@@ -22,6 +22,7 @@ from robustbench_ft.metrics import PACK, RECORD, recount
 from robustbench_ft.model import Classifier
 from robustbench_ft.records import Counts, RunRecord
 from robustbench_ft.run import Run, evaluate
+from robustbench_ft.specs import DatasetSpec
 from robustbench_ft.store import Store
 from robustbench_ft.suites import Suite
 
@@ -190,7 +191,7 @@ def without(suite: Suite, name: str) -> Suite:
     """The suite, with one set said to lie in class folders that are not there."""
     missing = {"format": "cifar", "path": "nowhere", "keep": None}
 
-    def moved(spec: suites.DatasetSpec) -> suites.DatasetSpec:
+    def moved(spec: DatasetSpec) -> DatasetSpec:
         return spec.model_copy(update=missing) if spec.name == name else spec
 
     shifts = tuple(moved(spec) for spec in suite.shifts)

@@ -8,7 +8,8 @@ import pytest
 from robustbench_ft import suites
 from robustbench_ft.datasets import open_set
 from robustbench_ft.errors import DataError, UnknownName, UsageError
-from robustbench_ft.suites import DatasetSpec, Panel, Suite, TestSet, Track
+from robustbench_ft.specs import DatasetSpec, TestSet
+from robustbench_ft.suites import Panel, Suite, Track
 
 TEXT = """
 name = "toy"

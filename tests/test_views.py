@@ -8,7 +8,7 @@ from fabricated import SETS, counts, make_baseline, make_matched, make_panel, pr
 from robustbench_ft import views
 from robustbench_ft.records import Counts
 from robustbench_ft.rows import Row, Subject, score
-from robustbench_ft.suites import TestSet
+from robustbench_ft.specs import TestSet
 from robustbench_ft.views import View, logit
 from robustbench_ft.yardstick import Figures, Yardstick
 

@@ -1,23 +1,30 @@
-"""Data sets: one module per on-disk format, each with ``read(spec, root, store) -> ImageSet``."""
+"""Data sets: one module per on-disk format, each with ``read(spec, root, store) -> ImageSet``.
+
+A reader gives the whole official split; what part of it a suite uses (carved val, few-shot) is decided here.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from robustbench_ft import carve
 from robustbench_ft.errors import DataError, UnknownName
 from robustbench_ft.seal import require_open
-from robustbench_ft.suites import DatasetSpec, Suite
+from robustbench_ft.specs import DatasetSpec
+from robustbench_ft.suites import Suite
 
 Labels = npt.NDArray[np.int64]
+NOTHING = -1
+"""In a column: this example has no such value."""
 
 
 @dataclass(frozen=True)
@@ -35,32 +42,97 @@ class ImageSet:
     digest: str
     """The content digest that predictions and packs are filed under."""
     aligned: bool = True
+    pixels: str = ""
+    """Where no checksum vouches for the pixels and ``digest`` covers them: that digest of the whole split."""
+    columns: Mapping[str, Labels] = field(default_factory=dict)
+    """What a metric needs to know beside the label, int64 [N] each, ``NOTHING`` for none (``robustbench_ft.metrics``):
+    ``unit`` (sampling unit: camera), ``region``, ``anchor``, ``distance`` (frames from it), ``also-1`` ... (more right labels),
+    ``track``."""
 
     def __len__(self) -> int:
         """Number of examples."""
         return len(self.labels)
 
+    def subset(self, mask: npt.NDArray[np.bool_]) -> ImageSet:
+        """The examples where ``mask``, bool [N], is true, in the same order."""
+        members = np.flatnonzero(mask)
+        ids, labels = [self.ids[i] for i in members.tolist()], self.labels[members]
+        columns = {name: values[members] for name, values in self.columns.items()}
+        digest = content_digest([*ids, self.pixels] if self.pixels else ids, labels, columns=columns)
+        return replace(self, ids=ids, labels=labels, image=_Members(self.image, members), digest=digest, columns=columns)
 
-def content_digest(ids: Sequence[str], labels: Labels, pixels: npt.NDArray[np.uint8] | None = None) -> str:
-    """SHA-256 over ids, labels and, where they are part of the definition, pixels (uint8 [N, H, W, 3])."""
+
+@dataclass(frozen=True)
+class _Members:
+    """Image i of a subset."""
+
+    image: Callable[[int], Image.Image]
+    members: Labels
+
+    def __call__(self, index: int) -> Image.Image:
+        return self.image(int(self.members[index]))
+
+
+def content_digest(
+    ids: Sequence[str],
+    labels: Labels,
+    pixels: npt.NDArray[np.uint8] | None = None,
+    *,
+    columns: Mapping[str, Labels] | None = None,
+) -> str:
+    """SHA-256 over ids, labels, columns and, where they are part of the definition, pixels (uint8 [N, H, W, 3])."""
     state = hashlib.sha256("\n".join(ids).encode())
     state.update(labels.astype("<i8").tobytes())
+    for name in sorted(columns or {}):
+        state.update(name.encode() + (columns or {})[name].astype("<i8").tobytes())
     if pixels is not None:
         state.update(np.ascontiguousarray(pixels).data)
     return state.hexdigest()
+
+
+def formats() -> list[str]:
+    """The data formats that can be read."""
+    return [module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("index", "places", "images")]
 
 
 def open_set(suite: Suite, spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
     """Open one set of a suite; LeakError under the seal unless it is train or val, DataError when missing or short."""
     if spec.name not in (suite.train.name, suite.val.name):
         require_open(spec.name)
-    known = [module.name for module in pkgutil.iter_modules(__path__)]
-    if spec.format not in known:
-        raise UnknownName("data format", spec.format, known, hint=f"the suite file is {suite.file}")
+    return open_spec(spec, root, store)
+
+
+def open_spec(spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
+    """Open a split of a data set as its reader gives it, then the part that ``spec`` asks for; DataError says what is wrong."""
+    if spec.format not in formats():
+        raise UnknownName("data format", spec.format, formats(), hint=f"the format of {spec.name}")
     reader = importlib.import_module(f"{__name__}.{spec.format}")
-    found: ImageSet = reader.read(suite, spec, root, store)
+    found: ImageSet = part_of(reader.read(spec, root, store), spec, root)
     if len(found) != spec.n:
-        raise DataError(f"{spec.name}: {len(found)} examples, expected {spec.n}", hint="unpack the archive again")
+        raise DataError(f"{spec.name}: {len(found)} examples, expected {spec.n}", hint=repair(spec, root))
     if found.aligned and spec.digest is not None and found.digest != spec.digest:
-        raise DataError(f"{spec.name}: the content is {found.digest[:12]}, expected {spec.digest[:12]}")
+        raise DataError(
+            f"{spec.name}: ids and labels have the hash {found.digest[:12]}, expected {spec.digest[:12]}: a file or label differs",
+            hint=repair(spec, root),
+        )
     return found
+
+
+def part_of(found: ImageSet, spec: DatasetSpec, root: Path | None) -> ImageSet:
+    """The part of an official split that ``spec`` asks for: carved by hashes or by a mask file, then few-shot."""
+    if spec.part is not None:
+        if spec.mask is not None:
+            found = found.subset(carve.from_mask(spec, root, len(found)))
+        else:
+            tracks = found.columns[spec.track] if spec.track else None
+            found = found.subset(carve.part(spec.part, found.ids, found.labels, val_per_class=spec.val_per_class, tracks=tracks))
+    if spec.shots is not None:
+        found = found.subset(carve.shots(found.ids, found.labels, spec.shots, seed=spec.shots_seed))
+    return found
+
+
+def repair(spec: DatasetSpec, root: Path | None) -> str:
+    """The command that says what is wrong with a data set, or what to do about one that no data set file describes."""
+    if spec.dataset:
+        return f"rbft data verify {spec.dataset} --data {root or 'DIR'}"
+    return f"get {spec.source} and unpack it again" if spec.source else f"look at {spec.path}"

@@ -16,7 +16,7 @@ from PIL import Image
 from robustbench_ft.checksums import verify
 from robustbench_ft.datasets import ImageSet, content_digest
 from robustbench_ft.errors import DataError, MissingData
-from robustbench_ft.suites import DatasetSpec, Suite
+from robustbench_ft.specs import DatasetSpec
 
 
 class Frames:
@@ -30,7 +30,7 @@ class Frames:
         return Image.fromarray(self.pixels[index])
 
 
-def read(suite: Suite, spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
+def read(spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
     """All of the arrays; DataError names the file that is missing, not the official one, or of another shape."""
     hint = f"get {spec.source}; without it the run is partial and the other sets go on"
     if root is None:
@@ -44,8 +44,7 @@ def read(suite: Suite, spec: DatasetSpec, root: Path | None, store: Path) -> Ima
         if path.name in checksums:
             verify(path, checksums[path.name], hint=hint)
     pixels, labels = (_load(path, key, hint) for path, key in sources)
-    classes = len(suite.classes) if spec.class_groups is None else len(spec.class_groups)
-    if wrong := _misfit(pixels, labels, classes):
+    if wrong := _misfit(pixels, labels, len(spec.classes)):
         raise DataError(f"{' and '.join(map(str, paths))}: {wrong}", hint=hint)
     ids, labels = [f"{spec.split}/{k:04d}" for k in range(len(labels))], labels.astype(np.int64)
     verified = all(path.name in checksums for path in paths)

@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from robustbench_ft import carve
 from robustbench_ft.checksums import verify
 from robustbench_ft.datasets import ImageSet, Labels, content_digest
 from robustbench_ft.errors import DataError, MissingData
 from robustbench_ft.pickles import load_plain
-from robustbench_ft.suites import DatasetSpec, Suite
+from robustbench_ft.specs import DatasetSpec
 
 BATCHES = "cifar-10-batches-py"
 FILES = {"train": tuple(f"data_batch_{k}" for k in range(1, 6)), "test": ("test_batch",)}
@@ -56,27 +55,26 @@ class Decoder:
         return self.decode(self.contents[index], self.ids[index])
 
 
-def read(suite: Suite, spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
-    """The split ``test``, or a part of train (``carve.PARTS``); DataError names what is missing, short or damaged."""
+def read(spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
+    """The split ``train`` or ``test``; DataError names what is missing, short or damaged."""
     if root is None:
         raise MissingData(f"{spec.name} is read from disk and no data folder was given", hint=f"--data DIR; {_how(spec, 'DIR')}")
     folder, group = root / spec.path, "test" if spec.split == "test" else "train"
     if (folder / BATCHES).is_dir():
-        found = _from_batches(folder / BATCHES, group, suite.classes, spec)
+        found = _from_batches(folder / BATCHES, group, spec.classes, spec)
     elif (folder / group).is_dir():
-        found = _from_folders(folder / group, group, suite.classes)
+        found = _from_folders(folder / group, group, spec.classes)
     else:
         expected = f"neither {BATCHES}/ (the official archive, unpacked) nor {group}/<class>/<number>.jpg"
         raise MissingData(f"{spec.name}: {folder} has {expected}", hint=_how(spec, str(folder)))
-    _check_balance(found.labels, suite.classes, folder, group)
-    members = list(range(len(found.ids)))
-    if group == "train":
-        members = np.flatnonzero(carve.part(spec.split, found.ids, found.labels)).tolist()
-    ids, labels = [found.ids[i] for i in members], found.labels[members]
-    contents = [found.content(i) for i in members]
+    _check_balance(found.labels, spec.classes, folder, group)
+    ids, labels = found.ids, found.labels
+    contents = [found.content(i) for i in range(len(ids))]
     pixels = None if found.verified else np.frombuffer(b"".join(contents), dtype=np.uint8)
     digest = content_digest(ids, labels, pixels)
-    return ImageSet(spec.name, ids, labels, Decoder(ids, contents, found.decode), digest, aligned=found.official)
+    return ImageSet(
+        spec.name, ids, labels, Decoder(ids, contents, found.decode), digest, found.official, "" if found.verified else digest
+    )
 
 
 def _check_balance(labels: Labels, classes: Sequence[str], folder: Path, group: str) -> None:

@@ -14,12 +14,12 @@ from robustbench_ft.datasets import ImageSet, content_digest
 from robustbench_ft.errors import DataError
 from robustbench_ft.mini import world
 from robustbench_ft.progress import say
-from robustbench_ft.suites import DatasetSpec, Suite
+from robustbench_ft.specs import DatasetSpec
 
 
-def read(suite: Suite, spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
+def read(spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
     """The set of world ``spec.path``; ``root`` is not used. DataError when this machine renders other pixels."""
-    number, keep = int(spec.path), _kept(suite, spec)
+    number, keep = int(spec.path), _kept(spec)
     ids, labels = world.listing(spec.split, keep)
     file = store / "pixels" / f"mini-{number}-{spec.split}-{(spec.digest or 'new')[:16]}.npy"
     pixels = _load(file)
@@ -38,8 +38,8 @@ def read(suite: Suite, spec: DatasetSpec, root: Path | None, store: Path) -> Ima
     return ImageSet(spec.name, ids, labels, lambda i: Image.fromarray(held[i]), digest)
 
 
-def _kept(suite: Suite, spec: DatasetSpec) -> list[int] | None:
-    return None if spec.keep is None else [int(line) for line in (suite.file.parent / spec.keep).read_text().split()]
+def _kept(spec: DatasetSpec) -> list[int] | None:
+    return None if spec.keep is None else [int(line) for line in Path(spec.keep).read_text().split()]
 
 
 def _load(file: Path) -> npt.NDArray[np.uint8] | None:
