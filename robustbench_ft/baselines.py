@@ -14,10 +14,9 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from robustbench_ft.errors import DataError, UnknownName
-from robustbench_ft.files import digest, readable_json, write_atomic
+from robustbench_ft.files import DATA, digest, readable_json, write_atomic
 from robustbench_ft.lines import MIN_MODELS, Axis, Line, Lines, TransformName, fit
 from robustbench_ft.records import Accuracy
-from robustbench_ft.files import DATA
 from robustbench_ft.specs import TestSet
 from robustbench_ft.suites import Panel
 from robustbench_ft.values import Value, fault

@@ -22,7 +22,7 @@ from robustbench_ft.statistics import (
     smallest_gap,
 )
 from robustbench_ft.submission import Submission
-from robustbench_ft.yardstick import BOTH, measures, own
+from robustbench_ft.yardstick import measures, own, ranked_by
 
 UNRANKED = {"unstated", "oracle"}
 
@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Gap:
-    """The smallest true gap in ID/OOD mean that two rows of three seeds show, and what it is made of (variances)."""
+    """The smallest true gap in what rows are ranked by that two rows of three seeds show, and what it is made of (variances)."""
 
     value: float
     image_variance: float
@@ -61,6 +61,11 @@ class Board:
     def first(self) -> Submission:
         """Any of its submissions: suite, baseline and start model are the same for all."""
         return self.entries[0].submission
+
+    @property
+    def drawable(self) -> bool:
+        """Whether a row has an OOD mean, and so a place in a picture."""
+        return any(entry.submission.scores.headline.ood_mean for entry in self.entries)
 
     @functools.cached_property
     def scores(self) -> Scores:
@@ -99,22 +104,29 @@ def _board(name: str, members: Sequence[Submission]) -> Board:
 
 def rankable(item: Submission) -> bool:
     """Complete, and chosen by a rule that saw no test score."""
-    return item.scores.headline.id_ood_mean is not None and not UNRANKED & set(item.selection.values())
+    return _ranked_value(item) is not None and not UNRANKED & set(item.selection.values())
+
+
+def _ranked_value(item: Submission) -> float | None:
+    row = item.scores.headline
+    found = row.id_ood_mean if item.scores.panel.headline_shifts else row.id
+    return found.value if found else None
 
 
 def _value(item: Submission) -> float:
-    interval = item.scores.headline.id_ood_mean
-    return interval.value if interval else -1.0
+    found = _ranked_value(item)
+    return -1.0 if found is None else found
 
 
 def weights(item: Submission) -> dict[str, float]:
-    """What the ID/OOD mean is made of: half ID, half the plain mean over the headline shifts."""
+    """What rows are ranked by is made of: half ID, half the plain mean over the headline shifts; ID alone without shifts."""
     panel = item.scores.panel
-    return {own(name): weight for name, weight in measures(panel, [spec.name for spec in panel.tests])[BOTH].items()}
+    made_of = measures(panel, [spec.name for spec in panel.tests])[ranked_by(panel)]
+    return {own(name): weight for name, weight in made_of.items()}
 
 
 def seed_values(item: Submission) -> list[float]:
-    """The ID/OOD mean of each seed."""
+    """What rows are ranked by, of each seed."""
     return [sum(w * run.headline.counts[name].accuracy for name, w in weights(item).items()) for run in item.runs]
 
 

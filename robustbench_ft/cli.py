@@ -76,6 +76,9 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[Precision, typer.Option(help="Of evaluation.")] = Precision.fp32,
     batch_size: Annotated[int, typer.Option(min=1, help="Of evaluation.")] = 256,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode images in evaluation. Default: one less than cores, up to 8.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of torch; 0: one for small models, torch's choice else.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -85,7 +88,7 @@ def evaluate(
     order = evaluation.Order(
         method=method, suite=suite, model=model, pretrained=pretrained, overrides=_pairs(set_, "--set"),
         chosen_by=_pairs(chosen_by, "--chosen-by"), seed=seed, data=data, out=out, store=store, fresh=fresh,
-        device=device, precision=precision.value, batch_size=batch_size, threads=threads,
+        device=device, precision=precision.value, batch_size=batch_size, workers=workers, threads=threads,
     )  # fmt: skip
     print(evaluation.evaluate(order, as_json=as_json))
 

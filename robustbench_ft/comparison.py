@@ -18,6 +18,7 @@ from robustbench_ft.packs import Pack
 from robustbench_ft.rows import plain
 from robustbench_ft.score import load_run
 from robustbench_ft.sides import Side, seed_noise
+from robustbench_ft.specs import DatasetSpec
 from robustbench_ft.statistics import (
     MIN_SEEDS,
     NO_NOISE,
@@ -30,7 +31,6 @@ from robustbench_ft.statistics import (
     pooled_seed_variance,
     t_interval,
 )
-from robustbench_ft.specs import DatasetSpec
 from robustbench_ft.suites import Suite
 from robustbench_ft.yardstick import Weights, measures, own
 
@@ -132,17 +132,19 @@ def of_sides(a: Side, b: Side, suite: Suite, key: Pack | None) -> Comparison:
     if shared:
         raise UsageError(f"{a.name} and {b.name} share a record ({min(shared)[:12]}): nothing to compare")
     counts = [run.headline.counts for side in (a, b) for run in side.runs]
-    present = [spec.name for spec in suite.tests if spec.binomial and all(own(spec.name) in known for known in counts)]
+    paired = bool(a.hits and b.hits)
+    comparable = [spec for spec in suite.tests if spec.binomial or paired]  # other metrics have no variance without predictions
+    present = [spec.name for spec in comparable if all(own(spec.name) in known for known in counts)]
     if not present:
         raise DataError(f"{a.name} and {b.name} have no test set in common", hint="rbft score RUN shows what a run has")
-    paired = bool(a.hits and b.hits)
     found = {name: _difference(a, b, weights) for name, weights in measures(suite, present).items()}
     shifts = [spec for spec in suite.shifts if spec.name in present]
     for spec, p in zip(shifts, holm([found[spec.name].p for spec in shifts]), strict=True):
         found[spec.name] = replace(found[spec.name], holm=p)
     changes = {}
     if paired and key:
-        changes = {spec.name: _changes(a, b, spec, suite, key.answers[own(spec.name)]) for spec in shifts}
+        plain_sets = [spec for spec in shifts if spec.metric == "top1" and spec.images_of is None]
+        changes = {spec.name: _changes(a, b, spec, suite, key.answers[own(spec.name)]) for spec in plain_sets}
     return Comparison(suite, a, b, found, changes, matched(a, b, suite))
 
 
@@ -154,7 +156,8 @@ def _difference(a: Side, b: Side, weights: Weights) -> Difference:
     name = next(iter(weights))
     images = paired_variance(a.shares, b.shares, weights) if paired else _unpaired_variance((a, b), weights)
     seed = seed_noise((a, b), per_seed)
-    overlap = _overlap(a, b, name) if paired and single else None
+    images_seen = single and a.first.headline.counts[own(name)].n is not None
+    overlap = _overlap(a, b, name) if paired and images_seen else None
     return Difference(
         a=means[0],
         b=means[1],
@@ -175,6 +178,7 @@ def _unpaired_variance(both: Sequence[Side], weights: Weights) -> float:
     for side in both:
         for name, weight in weights.items():
             n = side.first.headline.counts[own(name)].n
+            assert n is not None, "compared without predictions"
             p = clamp(float(np.mean(side.values({name: 1.0}))), n)
             total += weight**2 * p * (1 - p) / n
     return total

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 SHOWN = 30  # known names that an error lists in full
 
@@ -30,6 +31,16 @@ class RbftError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """With the hint, so that an error keeps it on its way from a worker process."""
+        return _again, (type(self), str(self), self.hint)
+
+
+def _again(kind: type[RbftError], message: str, hint: str) -> RbftError:
+    error = kind.__new__(kind)
+    RbftError.__init__(error, message, hint=hint)
+    return error
 
 
 class TrainingError(RbftError):

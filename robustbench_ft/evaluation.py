@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustbench_ft import score, scoring, suites, yardstick
+from robustbench_ft import score, scoring, sides, suites, yardstick
 from robustbench_ft.errors import UsageError
 from robustbench_ft.files import default_folder, digest, printed_json
 from robustbench_ft.metrics import RECORD
@@ -41,6 +42,7 @@ class Order:
     device: str = "auto"
     precision: str = "fp32"
     batch_size: int = 256
+    workers: int | None = None
     threads: int = 0
 
 
@@ -51,7 +53,8 @@ def evaluate(order: Order, *, as_json: bool = False) -> str:
     method = _method(order, suite)
     out = order.out or default_out(suite, method, order)
     record = _run(order, suite, method, out)
-    scores = score.score([record], yardstick.of(suite))
+    hits = sides.read(out, suite, sides.answers(suite, order.store)).hits
+    scores = score.score([record], yardstick.of(suite), hits=hits)
     picture = _picture(scores, out)
     if as_json:
         return printed_json({"record": str(out / RECORD), "picture": str(picture) if picture else None, **score.to_json(scores)})
@@ -113,7 +116,7 @@ def _run(order: Order, suite: Suite, method: Method, out: Path) -> RunRecord:
             store=store.Store(order.store or default_folder(), fresh=order.fresh),
             device=device,
             selection=_selection(order),
-            how=Evaluation(batch_size=order.batch_size, precision=order.precision),
+            how=Evaluation(batch_size=order.batch_size, precision=order.precision, workers=_workers(order)),
         )
     )
 
@@ -136,6 +139,13 @@ def _set_threads(threads: int, suite: Suite) -> None:
 
     if threads or suite.start == "mini-clip":
         torch.set_num_threads(threads or 1)
+
+
+def _workers(order: Order) -> int:
+    """Processes that decode: none where nothing is read from disk, else one less than there are cores, up to 8."""
+    if order.workers is not None:
+        return order.workers
+    return min(8, (os.cpu_count() or 1) - 1) if order.data is not None else 0
 
 
 def _picture(scores: score.RunScores, out: Path) -> Path | None:

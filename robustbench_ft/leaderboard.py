@@ -48,7 +48,8 @@ class Contents:
     def pictures(self) -> Iterator[tuple[str, Callable[..., None]]]:
         """Per picture its path without suffix, relative to the page, and what draws it into files."""
         for board in self.boards:
-            yield picture_file(board), functools.partial(plots.board_picture, board)
+            if board.drawable:
+                yield picture_file(board), functools.partial(plots.board_picture, board)
         for evidence in self.published:
             if evidence.drawable:
                 yield picture_file(evidence), functools.partial(published_picture.draw, evidence)

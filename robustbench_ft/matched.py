@@ -78,8 +78,10 @@ def matched(a: Side, b: Side, suite: Suite) -> Matched:
     shifts = [spec.name for spec in suite.headline_shifts]
     curves = [[curve for run in side.runs if (curve := _curve(run, suite.test.name, shifts))] for side in (a, b)]
     lacking = [n for n, side, found in zip("AB", (a, b), curves, strict=True) if len(found) < len(side.runs)]
-    if lacking or not shifts:
-        return _nowhere(f"no alpha curve in {' and '.join(lacking)}" if shifts else "the suite has no shift")
+    if not shifts or not all(spec.binomial for spec in (suite.test, *suite.headline_shifts)):
+        return _nowhere("the suite has metrics that are no share of right answers" if shifts else "the suite has no shift")
+    if lacking:
+        return _nowhere(f"no alpha curve in {' and '.join(lacking)}")
     ranges = [(max(min(c.x) for c in side), min(max(c.x) for c in side)) for side in curves]
     low, high = max(r[0] for r in ranges), min(r[1] for r in ranges)
     if low >= high:
@@ -182,7 +184,7 @@ class _Pair(NamedTuple):
         return {OOD: np.full(size, 1 / size)} | dict(zip(self.shifts, np.eye(size), strict=True))
 
     def _n(self, name: str) -> int:
-        return self.both[0].first.headline.counts[own(name)].n
+        return self.both[0].first.headline.counts[own(name)].n or 0  # matched() takes shares of right answers alone
 
 
 def _expit(x: Floats) -> Floats:

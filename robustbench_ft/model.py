@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from robustbench_ft.batches import Tokenise
 from robustbench_ft.errors import DataError, UnknownName, UsageError
-from robustbench_ft.preprocess import Preprocess
 from robustbench_ft.files import DATA
+from robustbench_ft.preprocess import Preprocess
 from robustbench_ft.suites import Suite
 from robustbench_ft.words import prompt
 
@@ -96,6 +96,10 @@ class Classifier(nn.Module):
         clip = copy.deepcopy(self.clip)
         return Classifier(clip, head, self.preprocess, self.tokenise, origin=self.origin).train(self.training)
 
+    def reading(self, classes: Sequence[str], templates: Sequence[str]) -> Classifier:
+        """The same towers, shared, behind a zero-shot head of other names: what the text tower as it is now makes of them."""
+        return Classifier(self.clip, Derived(classes, templates), self.preprocess, self.tokenise, origin=self.origin)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Classifier:
         head = copy.deepcopy(self.head, memo)
         if isinstance(head, Derived):
@@ -116,6 +120,11 @@ class Ensemble(Classifier):
         """Mean logits, or log of the mean probabilities, float32 [B, C]."""
         logits = torch.stack([member(images) for member in self.members])
         return logits.softmax(-1).mean(0).log() if self.probabilities else logits.mean(0)
+
+    def reading(self, classes: Sequence[str], templates: Sequence[str]) -> Ensemble:
+        """Each member behind a zero-shot head of other names."""
+        members = [member.reading(classes, templates) for member in self.members if isinstance(member, Classifier)]
+        return Ensemble(members, probabilities=self.probabilities, origin=self.origin)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Ensemble:
         members = [copy.deepcopy(member, memo) for member in self.members if isinstance(member, Classifier)]

@@ -12,12 +12,14 @@ from robustbench_ft.errors import CheckError
 from robustbench_ft.score_tables import mean_cells, mean_headers, rho_cells, rho_headers, short_names
 from robustbench_ft.statistics import MIN_SEEDS
 from robustbench_ft.tables import ABSENT, Format, layout, percent, plain, plus_minus
+from robustbench_ft.yardstick import ranked_by
 
 if TYPE_CHECKING:
     from robustbench_ft.boards import Board, Entry
     from robustbench_ft.lines import Axis
     from robustbench_ft.rows import Scores
     from robustbench_ft.submission import Submission
+    from robustbench_ft.suites import Panel
 
 DETAILS = (
     "Effective robustness per shift, with z (distance in SDs of ordinary models), and the range of its mean over logit, probit "
@@ -76,8 +78,9 @@ def section(board: Board, picture: str) -> str:
     suite, start = item.scores.panel, item.first.start
     parts = [
         f"## {suite.name}: {plain(suite.title)}",
-        f"Start model: {plain(start.name)} (weights `{start.weights[:12]}`). Protocol `{item.first.protocol[:12]}`.",
-        tables.picture(f"{suite.name}: OOD against ID accuracy of every row", picture),
+        f"Start model: {plain(start.name)} (weights `{start.weights[:12]}`). Protocol `{item.first.protocol[:12]}`."
+        + _measured_by(suite),
+        *([tables.picture(f"{suite.name}: OOD against ID accuracy of every row", picture)] if board.drawable else []),
         main_table(board, tables.FORMATS["markdown"]),
         *_details(board),
         *_footer(board),
@@ -88,9 +91,9 @@ def section(board: Board, picture: str) -> str:
 def main_table(board: Board, style: Format) -> str:
     """The board's table in a format of ``tables``."""
     scores = board.scores
-    header = [["rank"], ["method"], ["seeds"], ["ID"], ["OOD mean"], ["ID/OOD mean"]]
-    header += mean_headers(scores)
-    header.append(["relative", "robustness", "vs start"])
+    header = [["rank"], ["method"], ["seeds"], ["ID"]]
+    if scores.panel.headline_shifts:
+        header += [["OOD mean"], ["ID/OOD mean"], *mean_headers(scores), ["relative", "robustness", "vs start"]]
     header += [[name] for name in short_names(scores.panel).values()] + [["chosen by"], ["status"]]
     return layout(header, [_cells(entry, scores, style) for entry in board.entries], style, left=2)
 
@@ -100,12 +103,19 @@ def _cells(entry: Entry, scores: Scores, style: Format) -> list[str]:
     title = item.info.title
     if style.tablefmt == "pipe":
         title = f"[{plain(title)}](submissions/{quote(item.name)})"
-    cells = [_rank(entry), title, _seeds(item), plus_minus(row.id), plus_minus(row.ood_mean)]
-    cells.append(plus_minus(row.id_ood_mean))
-    cells += mean_cells(row, scores, style)
-    cells.append(plus_minus(row.relative_mean, signed=True))
+    cells = [_rank(entry), title, _seeds(item), plus_minus(row.id)]
+    if scores.panel.headline_shifts:
+        cells += [plus_minus(row.ood_mean), plus_minus(row.id_ood_mean), *mean_cells(row, scores, style)]
+        cells.append(plus_minus(row.relative_mean, signed=True))
     cells += [percent(row.scores[s.name].value) if s.name in row.scores else ABSENT for s in scores.panel.shifts]
     return [*cells, tables.chosen(item.selection), entry.status]
+
+
+def _measured_by(panel: Panel) -> str:
+    """The metrics of the sets, where one of them is another than top-1; and the ranking of a suite without shifts."""
+    others = {spec.name: spec.measure for spec in panel.tests if spec.metric != "top1"}
+    told = f" Measured by: {', '.join(f'{name} {what}' for name, what in others.items())}; else top-1." if others else ""
+    return told + ("" if panel.headline_shifts else f" Rows are ranked by {panel.test.name}.")
 
 
 def _rank(entry: Entry) -> str:
@@ -178,7 +188,7 @@ def _gap_note(board: Board) -> list[str]:
         seed = f"{100 * gap.seed.variance**0.5:.2f} points (pooled, {gap.seed.df:.0f} degrees of freedom)"
     image = f"{100 * gap.image_variance**0.5:.2f} points"
     return [
-        f"Smallest gap this board can resolve: **{points} points** in ID/OOD mean, found with 80% probability by one "
+        f"Smallest gap this board can resolve: **{points} points** in {ranked_by(board.scores.panel)}, found with 80% probability by one "
         f"paired test at 5% of two rows with 3 seeds each: (t_0.975 + t_0.8) sqrt(V_img + 2/3 s^2). sqrt(V_img) = "
         f"{image} is the image noise of a paired difference ({n} ID images; median over pairs of rows); s, the SD of "
         f"one seed, is {seed}. Holm's correction over all rows asks for more."

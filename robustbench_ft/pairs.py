@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,9 @@ EXACT = 2**24
 BLOCK = 4096
 """Images multiplied at a time."""
 
-Seeds = Sequence[Mapping[str, npt.NDArray[np.bool_]]]
-"""Of one row, per seed and test set, bool [N]: whether each image was answered right."""
+Seeds = Sequence[Mapping[str, npt.NDArray[Any]]]
+"""Of one row, per seed and test set, bool [N]: whether each image was answered right; or float64 [N], a bootstrap as if it
+were images (``tallies.as_images``)."""
 
 
 def paired_variances(rows: Sequence[Seeds], weights: Mapping[str, float], first: int = 0) -> Floats:
@@ -27,6 +29,11 @@ def paired_variances(rows: Sequence[Seeds], weights: Mapping[str, float], first:
     k = np.array([len(seeds) for seeds in rows], np.float64)
     found = np.zeros((len(rows) - first, len(rows)))
     for name, weight in weights.items():
+        if rows[0][0][name].dtype != np.bool_:
+            found += weight**2 * _of_bootstraps(
+                np.stack([np.mean([seed[name] for seed in seeds], axis=0) for seeds in rows]), first
+            )
+            continue
         right = np.stack([np.sum([seed[name] for seed in seeds], axis=0, dtype=np.uint16) for seeds in rows])
         n = right.shape[1]
         squares = np.einsum("rn,rn->r", right, right, dtype=np.float64) / k**2
@@ -36,6 +43,14 @@ def paired_variances(rows: Sequence[Seeds], weights: Mapping[str, float], first:
         variance = (squared - n * (means[first:, None] - means) ** 2) / (n - 1)
         found += weight**2 / n * np.maximum(variance, 0.0)
     return found
+
+
+def _of_bootstraps(values: Floats, first: int) -> Floats:
+    """Variances of the mean difference of rows of ``values`` [R, B]: [R - first, R]."""
+    centred = values - values.mean(axis=1, keepdims=True)
+    squares = np.einsum("rb,rb->r", centred, centred)
+    b = values.shape[1]
+    return np.asarray(np.maximum(squares[first:, None] + squares - 2 * centred[first:] @ centred.T, 0.0) / (b - 1) / b)
 
 
 def _products(right: npt.NDArray[np.uint16], first: int, k: int) -> Floats:

@@ -16,8 +16,8 @@ from robustbench_ft.errors import MissingData, UsageError
 from robustbench_ft.files import printed_json
 from robustbench_ft.metrics import PACK, RECORD
 from robustbench_ft.sides import Side, answers, read
-from robustbench_ft.statistics import NO_NOISE, Noise, images_needed, pooled_seed_variance, smallest_gap
 from robustbench_ft.specs import TestSet
+from robustbench_ft.statistics import NO_NOISE, Noise, images_needed, pooled_seed_variance, smallest_gap
 from robustbench_ft.suites import Panel, Suite, Track
 from robustbench_ft.yardstick import Weights, measures
 

@@ -13,13 +13,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from robustbench_ft.batches import Features
 from robustbench_ft.datasets import ImageSet
-from robustbench_ft.errors import TrainingError
+from robustbench_ft.errors import RbftError, TrainingError
 from robustbench_ft.model import Classifier
 from robustbench_ft.packs import Answers
 from robustbench_ft.preprocess import Preprocess
 from robustbench_ft.progress import progress
 from robustbench_ft.specs import Groups
 
+Words = tuple[tuple[str, ...], tuple[str, ...]]
+"""Class names and templates."""
 CHUNK_BYTES = 1 << 30  # decoded pixels held at once
 
 
@@ -37,19 +39,22 @@ def predict(
     images: ImageSet,
     groupings: Mapping[str, Groups | None],
     *,
+    words: Words | None = None,
     how: Evaluation = Evaluation(),
     preprocess: Preprocess,
 ) -> dict[str, dict[str, Answers]]:
     """The answers of every classifier under every grouping, uint16 [N] each.
 
     An answer is the class (of the grouping) with the largest logit, a group's being the largest of its members'; in float32, the
-    lowest index wins a tie.
+    lowest index wins a tie. ``words``: class names and templates of a zero-shot head that reads the images in place of each
+    classifier's own head.
     """
     answers: dict[str, dict[str, list[Answers]]] = {name: {g: [] for g in groupings} for name in classifiers}
     with progress(f"evaluating on {images.name}", len(images) * len(classifiers)) as bar:
         for pixels in _chunks(images, preprocess, how):
             for name, make in classifiers.items():
-                for logits in _logits(make(), pixels, how):
+                model = make() if words is None else make().reading(*words)
+                for logits in _logits(model, pixels, how):
                     for grouping, groups in groupings.items():
                         answers[name][grouping].append(_answer(logits, groups))
                     bar.advance(name, by=len(logits))
@@ -74,22 +79,36 @@ def accuracy(model: Classifier, images: ImageSet) -> float:
     return float(np.mean(answers == images.labels))
 
 
-class _Decoded(Dataset[Tensor]):
+class _Decoded(Dataset[Tensor | RbftError]):
+    """Pixels, or the error of an image that cannot be read: an error that a worker raises would lose its hint on the way."""
+
     def __init__(self, images: ImageSet, preprocess: Preprocess) -> None:
         self.images, self.preprocess = images, preprocess
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return self.preprocess.eval(self.images.image(index))
+    def __getitem__(self, index: int) -> Tensor | RbftError:
+        try:
+            return self.preprocess.eval(self.images.image(index))
+        except RbftError as error:
+            return error
+
+
+def _together(pixels: list[Tensor | RbftError]) -> Tensor | RbftError:
+    """A batch, or the first error in it."""
+    return next((one for one in pixels if isinstance(one, RbftError)), None) or torch.stack(pixels)  # type: ignore[arg-type]
 
 
 def _chunks(images: ImageSet, preprocess: Preprocess, how: Evaluation) -> Iterator[Tensor]:
     """Pixels, uint8 [n, 3, H, W], in pieces of at most CHUNK_BYTES."""
-    loader = DataLoader(_Decoded(images, preprocess), how.batch_size, num_workers=how.workers, generator=torch.Generator())
+    loader = DataLoader(
+        _Decoded(images, preprocess), how.batch_size, num_workers=how.workers, collate_fn=_together, generator=torch.Generator()
+    )
     held: list[Tensor] = []
     for batch in loader:
+        if isinstance(batch, RbftError):
+            raise batch
         held.append(batch)
         if sum(part.numel() for part in held) + batch.numel() > CHUNK_BYTES:
             yield torch.cat(held)

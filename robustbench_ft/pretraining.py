@@ -15,12 +15,12 @@ from typing import NamedTuple
 import numpy as np
 
 from robustbench_ft import suites, yardstick
+from robustbench_ft.files import DATA
 from robustbench_ft.lines import logit
 from robustbench_ft.records import Figure
 from robustbench_ft.robustness import MAX_BEYOND
 from robustbench_ft.rows import MeanRho, Row, Scores, Subject, score
 from robustbench_ft.statistics import Interval, t_quantile
-from robustbench_ft.files import DATA
 from robustbench_ft.suites import Panel
 from robustbench_ft.values import Value
 from robustbench_ft.yardstick import own

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 
 from robustbench_ft.errors import DataError
 from robustbench_ft.files import canonical_json, digest, write_atomic
+from robustbench_ft.tallies import Tallies
 from robustbench_ft.values import Value, fault
 
 SCHEMA = 1
@@ -78,7 +79,9 @@ class Figure(Value):
         return 0.5 * 10.0**exponent if isinstance(exponent, int) and exponent < 0 else 0.0
 
 
-Accuracy = Counts | Figure
+Counted = Counts | Tallies
+"""What a record holds of a test set, by its metric."""
+Accuracy = Counts | Tallies | Figure
 """What a score is computed from: ``accuracy``, ``n`` and ``half``."""
 
 
@@ -109,7 +112,7 @@ class Point(Value):
     headline: bool = False
     pack: str | None = None
     """SHA-256 of the headline's pack file ``<record>/pack.safetensors``; other points carry counts alone."""
-    counts: dict[str, Counts]
+    counts: dict[str, Counted]
     """Per ``<test set>/<grouping>``."""
 
 

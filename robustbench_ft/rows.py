@@ -6,14 +6,20 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from robustbench_ft.baselines import Baseline
 from robustbench_ft.lines import Axis
 from robustbench_ft.robustness import Measured, Rho, Sensitivity, effective_robustness, mean_effective_robustness
 from robustbench_ft.statistics import NO_NOISE, Interval, Term, linear, seed_noise
 from robustbench_ft.suites import Panel
+from robustbench_ft.tallies import Tallies, interval
 from robustbench_ft.yardstick import BOTH, OOD, Figures, Weights, Yardstick, measures, own
+
+if TYPE_CHECKING:
+    from robustbench_ft.metrics import Hits
 
 
 class Score(NamedTuple):
@@ -51,6 +57,8 @@ class Subject:
     point: str = ""
     alpha: float | None = None
     headline: bool = False
+    hits: Sequence[Hits] = ()
+    """Per seed, for intervals of metrics that have none without predictions; empty where there are no predictions."""
 
 
 @dataclass(frozen=True)
@@ -158,10 +166,10 @@ def _row(subject: Subject, measured: dict[str, Measured], by: Yardstick, used: S
         alpha=subject.alpha,
         headline=subject.headline,
         seeds=len(seeds),
-        id=_score(panel.test.name, seeds) if known_id else None,
-        scores={name: _score(name, seeds) for name in present},
-        ood_mean=weighted(means[OOD], seeds) if OOD in means else None,
-        id_ood_mean=weighted(means[BOTH], seeds) if BOTH in means else None,
+        id=_score(panel.test.name, subject) if known_id else None,
+        scores={name: _score(name, subject) for name in present},
+        ood_mean=weighted(means[OOD], seeds, subject.hits) if OOD in means else None,
+        id_ood_mean=weighted(means[BOTH], seeds, subject.hits) if BOTH in means else None,
         effective={name: rho._replace(sensitivity=ranges[name]) for name, rho in effective.items()},
         effective_mean=mean,
         effective_all=mean_all,
@@ -190,10 +198,13 @@ def _means(
     return ranges, found[0], found[1]
 
 
-def weighted(weights: Weights, seeds: Sequence[Figures]) -> Interval:
-    """Weighted mean of accuracies, mean over seeds, with its 95% interval inside [0, 1]."""
+def weighted(weights: Weights, seeds: Sequence[Figures], hits: Sequence[Hits] = ()) -> Interval:
+    """Weighted mean of accuracies, mean over seeds, with its 95% interval inside [0, 1].
+
+    ``hits``, per seed, give the metrics an interval that are no share of right answers.
+    """
     noise = seed_noise([_value(weights, figures) for figures in seeds]) if len(seeds) > 1 else NO_NOISE
-    value, low, high = linear(_terms(weights, seeds), noise)
+    value, low, high = linear(_terms(weights, seeds, hits), noise)
     return Interval(value, low if math.isnan(low) else max(0.0, low), high if math.isnan(high) else min(1.0, high))
 
 
@@ -208,17 +219,20 @@ def _value(weights: Weights, figures: Figures) -> float:
     return sum(weight * figures[own(name)].accuracy for name, weight in weights.items())
 
 
-def _terms(weights: Weights, seeds: Sequence[Figures]) -> list[Term]:
+def _terms(weights: Weights, seeds: Sequence[Figures], hits: Sequence[Hits] = ()) -> list[Term]:
     found = []
     for name, weight in weights.items():
         first = seeds[0][own(name)]
         p = sum(figures[own(name)].accuracy for figures in seeds) / len(seeds)
-        found.append(Term(weight, p, first.n, first.half))
+        ends = None
+        if isinstance(first, Tallies) and hits:
+            ends = interval(p, np.mean([seed[own(name)] for seed in hits], axis=0))[1:]
+        found.append(Term(weight, p, first.n, first.half, ends))
     return found
 
 
-def _score(name: str, seeds: Sequence[Figures]) -> Score:
-    return Score(*weighted({name: 1.0}, seeds), n=seeds[0][own(name)].n)
+def _score(name: str, subject: Subject) -> Score:
+    return Score(*weighted({name: 1.0}, subject.seeds, subject.hits), n=subject.seeds[0][own(name)].n)
 
 
 def to_json(scores: Scores) -> dict[str, Any]:

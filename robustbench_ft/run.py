@@ -18,13 +18,13 @@ from robustbench_ft.datasets import ImageSet, open_set
 from robustbench_ft.errors import MissingData
 from robustbench_ft.files import digest, file_digest
 from robustbench_ft.method import Method, PathPoint, Task
-from robustbench_ft.metrics import PACK, RECORD, counts_of, hits_of
+from robustbench_ft.metrics import PACK, RECORD, Truth, keep_key, scored
 from robustbench_ft.model import Classifier, load_start
 from robustbench_ft.packs import Answers, Pack
 from robustbench_ft.predict import Evaluation, predict
 from robustbench_ft.progress import say
-from robustbench_ft.records import Cost, Counts, Numerics, Point, RunRecord, StartRef
-from robustbench_ft.specs import Groups
+from robustbench_ft.records import Cost, Counted, Numerics, Point, RunRecord, StartRef
+from robustbench_ft.specs import DatasetSpec
 from robustbench_ft.suites import Suite
 
 RECORDED = ("robustbench-ft", "torch", "torchvision", "open_clip_torch", "timm", "numpy")
@@ -52,7 +52,7 @@ class Judged:
     """Answers of every point, per ``<test set>/<grouping>``, with the labels they are counted against."""
 
     answers: dict[str, dict[str, Answers]]
-    counts: dict[str, dict[str, Counts]]
+    counts: dict[str, dict[str, Counted]]
     digests: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unaligned: list[str] = field(default_factory=list)
@@ -98,44 +98,48 @@ def list_points(method: Method, start: Classifier, fitted: Classifier, task: Tas
 def judge(run: Run, start: Classifier, fitted: Classifier, points: dict[str, PathPoint]) -> Judged:
     """Evaluate all points on every test set that is there; a shift that is not makes the run partial."""
     judged = Judged({name: {} for name in points}, {name: {} for name in points})
-    for spec in run.suite.tests:
+    for spec in run.suite.read:
         try:
             images = open_set(run.suite, spec, run.data, run.store.folder)
         except MissingData as error:
             if spec.name == run.suite.test.name:
                 raise
             say(f"missing: {error}")
-            judged.missing.append(spec.name)
+            judged.missing.extend(one.name for one in run.suite.tests if one.images == spec.name)
             continue
-        groupings = dict(run.suite.groupings(spec))
-        found = answer(run, images, groupings, start=start, fitted=fitted, points=points)
+        found = answer(run, spec, images, start=start, fitted=fitted, points=points)
+        truth = Truth(images.labels, images.columns)
         if images.aligned:
             judged.digests[spec.name] = images.digest
+            keep_key(run.store.folder, run.suite, spec.name, truth, images.digest)
         else:
             judged.unaligned.append(spec.name)
         for point, answers in found.items():
-            named = {f"{spec.name}/{grouping}": given for grouping, given in answers.items()}
-            judged.counts[point] |= counts_of(hits_of(images.labels, named, groupings))
+            judged.counts[point] |= scored(run.suite, spec, answers, truth).counts
             if images.aligned:
-                judged.answers[point] |= named
+                judged.answers[point] |= {f"{spec.name}/{grouping}": given for grouping, given in answers.items()}
     return judged
 
 
 def answer(
     run: Run,
+    spec: DatasetSpec,
     images: ImageSet,
-    groupings: dict[str, Groups | None],
     *,
     start: Classifier,
     fitted: Classifier,
     points: dict[str, PathPoint],
 ) -> dict[str, dict[str, Answers]]:
     """The answers of all points on one set: from the store where they are, else in one pass."""
+    groupings = run.suite.packed(spec)
+    words = (spec.classes, spec.templates) if spec.head == "own" else None
     rest = [
         images.digest,
         groupings,
+        words,
+        spec.options,
         start.preprocess.describe(),
-        vars(run.how),
+        [run.how.batch_size, run.how.precision],
         store.numerics(torch.device(run.device)),
         store.code(),
     ]
@@ -144,7 +148,7 @@ def answer(
     found = {name: known for name, key in keys.items() if (known := run.store.predictions(key)) is not None}
     todo = {name: point.classifier for name, point in points.items() if name not in found}
     if todo:
-        made = predict(todo, images, groupings, how=run.how, preprocess=start.preprocess)
+        made = predict(todo, images, groupings, words=words, how=run.how, preprocess=start.preprocess)
         for name, answers in made.items():
             run.store.keep_predictions(keys[name], answers)
         found |= made

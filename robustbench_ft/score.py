@@ -9,7 +9,7 @@ from typing import Any
 
 from robustbench_ft import records, rows, suites, yardstick
 from robustbench_ft.errors import DataError, ProtocolError, UsageError
-from robustbench_ft.metrics import RECORD
+from robustbench_ft.metrics import RECORD, Hits
 from robustbench_ft.records import PUBLISHED, Point, RunRecord
 from robustbench_ft.rows import Row, Scores, Subject
 from robustbench_ft.suites import Suite
@@ -34,10 +34,10 @@ class RunScores(Scores):
         return next(row for row in self.rows if row.headline)
 
 
-def score(runs: Sequence[RunRecord], by: Yardstick | None = None, *, brief: bool = False) -> RunScores:
+def score(runs: Sequence[RunRecord], by: Yardstick | None = None, *, hits: Sequence[Hits] = (), brief: bool = False) -> RunScores:
     """One row per point of ``runs``, which are the seeds of one (suite, start, method).
 
-    ``by``: default the suite's own, with its baseline. ``brief``: the headline alone, which is what a board's tables
+    ``by``: default the suite's own, with its baseline. ``hits``: per run, of its headline, where predictions are at hand. ``brief``: the headline alone, which is what a board's tables
     show. ProtocolError where suite, records and baseline differ in protocol; DataError where the records are not of one
     row or lack the ID test set.
     """
@@ -59,6 +59,7 @@ def score(runs: Sequence[RunRecord], by: Yardstick | None = None, *, brief: bool
         Subject(
             model=point.name if point.name in (START, first.method) else f"{first.method} {point.name}",
             seeds=[_point(run, point.name).counts for run in runs],
+            hits=hits if point.headline else (),
             starts=starts,
             point=point.name,
             alpha=point.alpha,

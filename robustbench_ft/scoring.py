@@ -85,7 +85,7 @@ def _run(asked: Request) -> str:
     row = sides.read(asked.path, suite, sides.answers(suite))
     if row.lacks:
         say(f"the record's counts are taken as they are: {row.lacks}")
-    scores = score.score(row.runs, yardstick.of(suite, asked.baseline, asked.axes))
+    scores = score.score(row.runs, yardstick.of(suite, asked.baseline, asked.axes), hits=row.hits)
     if asked.as_json:
         return printed_json(score.to_json(scores))
     return shown(scores) if asked.form == "table" else score_tables.render(scores, asked.form, score_tables.title(scores))

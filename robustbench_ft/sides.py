@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robustbench_ft.errors import ProtocolError
+from robustbench_ft.errors import MissingData, ProtocolError
 from robustbench_ft.metrics import PACK, RECORD, Hits, key_of, recount
 from robustbench_ft.packs import Pack
 from robustbench_ft.records import RunRecord
@@ -80,9 +80,12 @@ def read(path: Path, suite: Suite, key: Pack | None) -> Side:
     return Side(str(path), tuple(runs), hits, lacks)
 
 
-def answers(suite: Suite) -> Pack | None:
-    """The suite's answer key; None where it has none."""
-    return key_of(suite) if suite.file.with_suffix(".key.safetensors").is_file() else None
+def answers(suite: Suite, store: Path | None = None) -> Pack | None:
+    """The suite's answer key, which may lie in the store; None where there is none."""
+    try:
+        return key_of(suite, store)
+    except MissingData:
+        return None
 
 
 def _folders(path: Path) -> list[Path]:

@@ -33,6 +33,8 @@ class TestSet(Value):
     @property
     def measure(self) -> str:
         """What its value is called."""
+        if self.metric == "pm":
+            return "accuracy with every neighbour right (pm-k)"
         known = {"macro-f1": "macro-F1", "worst-region": "worst-region accuracy", "mean-per-class": "mean per-class accuracy"}
         return known.get(self.metric, "accuracy")
 

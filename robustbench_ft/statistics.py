@@ -52,6 +52,8 @@ class Term(NamedTuple):
     p: float
     n: int | None
     half: float = 0.0
+    ends: tuple[float, float] | None = None
+    """Of its 95% interval, where that is not Wilson's."""
 
 
 def wilson(p: float, n: int | None) -> Interval:
@@ -109,8 +111,8 @@ def linear(terms: Sequence[Term], noise: Noise = NO_NOISE) -> Interval:
     The rounding of printed figures adds the variance of an even spread over one unit of their last digits.
     """
     below = above = 0.0
-    for weight, p, n, half in terms:
-        _, low, high = wilson(p, n)
+    for weight, p, n, half, known in terms:
+        low, high = known or wilson(p, n)[1:]
         ends = sorted((weight * (low - p), weight * (high - p)))
         rounding = (Z95 * weight * half) ** 2 / 3
         below += ends[0] ** 2 + rounding

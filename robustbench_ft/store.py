@@ -2,7 +2,7 @@
 
     fits/<key>/model.safetensors, fit.json      a finished fit
     fits/<key>/scratch/                         checkpoints of one that is not finished
-    pixels/, predictions/                       of test sets too: closed while a method fits
+    pixels/, predictions/, keys/, index/        of test sets too: closed while a method fits
 
 A key hashes everything that decides the content, so nothing is ever stale; removing any of it is safe.
 """
@@ -38,7 +38,7 @@ from robustbench_ft.progress import say
 from robustbench_ft.train import scratch
 
 # The files whose text decides what training and evaluation give; a change in one invalidates every fit and all predictions.
-DECISIVE = ("train", "batches", "model", "preprocess", "weights", "losses", "method", "predict", "soups")
+DECISIVE = ("train", "batches", "model", "preprocess", "weights", "losses", "method", "predict", "soups", "words")
 FORMAT = 1
 
 
@@ -52,7 +52,7 @@ class Store:
     """Keys made or read since the store was opened: not news again, and not made anew by ``fresh``."""
 
     def __post_init__(self) -> None:
-        for name in ("pixels", "predictions"):
+        for name in ("pixels", "predictions", "keys", "index"):
             seal.close_folder(self.folder / name)
 
     def fit_folder(self, key: str) -> Path:

@@ -17,12 +17,12 @@ from robustbench_ft.errors import CheckError, DataError, PartialError
 from robustbench_ft.files import default_folder
 from robustbench_ft.metrics import RECORD, Hits, headline_hits, key_of
 from robustbench_ft.packs import Pack, to_bytes
-from robustbench_ft.records import PUBLISHED, RunRecord
+from robustbench_ft.records import PUBLISHED, Counted, Counts, RunRecord
 from robustbench_ft.rows import Row
 from robustbench_ft.score import START, RunScores, score
 from robustbench_ft.suites import Suite
-from robustbench_ft.values import Value, fault
 from robustbench_ft.summaries import Summaries
+from robustbench_ft.values import Value, fault
 from robustbench_ft.yardstick import Yardstick
 
 INFO = "submission.toml"
@@ -140,7 +140,7 @@ def load(folder: Path, shelf: Shelf | None = None) -> Submission:
     order = sorted(range(len(runs)), key=lambda index: runs[index].seed)
     runs, hits = [runs[index] for index in order], [hits[index] for index in order]
     try:
-        scores = score(runs, shelf.yardstick(suite), brief=True)
+        scores = score(runs, shelf.yardstick(suite), hits=hits, brief=True)
     except DataError as error:
         raise DataError(f"{folder}: {error}") from error
     return Submission(folder.name, info, tuple(runs), scores, tuple(hits), kept)
@@ -175,6 +175,11 @@ def _same_start(submissions: Sequence[Submission]) -> None:
             other, known = seen.setdefault((run.protocol, run.start.weights), (where, run))
             mine, theirs = (next(p.counts for p in r.points if p.name == START) for r in (run, known))
             for name in mine.keys() & theirs.keys():
-                if abs(mine[name].k - theirs[name].k) > max(1, mine[name].n // 1000):
-                    told = f"{where} gives the start model {mine[name].k} of {mine[name].n}"
-                    raise CheckError(f"{name}: {told}, {other} {theirs[name].k}")
+                (k, n), (k_theirs, _) = (_right(counts[name]) for counts in (mine, theirs))
+                if abs(k - k_theirs) > max(1, n // 1000):
+                    raise CheckError(f"{name}: {where} gives the start model {k} of {n}, {other} {k_theirs}")
+
+
+def _right(counts: Counted) -> tuple[int, int]:
+    """Right answers and examples, whatever the metric."""
+    return (counts.k, counts.n) if isinstance(counts, Counts) else (sum(counts.right), sum(counts.of))

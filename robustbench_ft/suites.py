@@ -98,6 +98,10 @@ class Suite(Panel):
         if spec.name == self.test.name:
             yield from ((shift.name, shift.class_groups) for shift in self.shifts if shift.class_groups is not None)
 
+    def packed(self, spec: DatasetSpec) -> dict[str, Groups | None]:
+        """The groupings that a pack keeps ``spec``'s answers under: those of sets that share images are kept once."""
+        return {name: groups for name, groups in self.groupings(spec) if name == "own" or self.spec(name).images == name}
+
     @cached_property
     def protocol(self) -> str:
         """SHA-256 of all that decides a score; numbers under two protocols never meet in one table."""
@@ -204,7 +208,7 @@ def _fields(given: dict[str, Any], rows: tuple[words.ClassRow, ...], before: lis
         if other is None:
             raise UsageError(f"{path}: {given['name']}: images_of {given['images_of']!r}: expected a set that stands before it")
         return other | given
-    own = {"classes": [row.name for row in rows], "folders": [row.folder for row in rows]}
+    own: dict[str, Any] = {"classes": [row.name for row in rows], "folders": [row.folder for row in rows]}
     if "set" in given:
         dataset, _, split = given["set"].rpartition("/")
         of = datafiles.load(dataset, path.parent)

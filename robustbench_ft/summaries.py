@@ -2,13 +2,14 @@
 
 The folder is the store's (``$RBFT_STORE``, else ``rbft`` in the user's cache):
 
-    summaries/<suite>/<pack's hash>.json    right or wrong, per image; <suite> hashes protocol and answer key
+    summaries/<suite>/<pack's hash>.json    right or wrong, per image; bootstraps and tallies of other metrics;
+                                            <suite> hashes protocol and answer key
                       files.json            hashes of pack files, by path, size and times
                       pairs-<start>.npz     image variances of pairs of rows
 
 It only saves time: without it, or with any file of it damaged, the same numbers come out. Each file begins with a line
-that holds the SHA-256 of the rest; what does not match is made anew. Counts are never kept: they are counted from the
-images and compared with the record each time.
+that holds the SHA-256 of the rest; what does not match is made anew. Counts of right answers are never kept: they are
+counted from the images and compared with the record each time.
 """
 
 from __future__ import annotations
@@ -21,31 +22,30 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from robustbench_ft import packs
 from robustbench_ft.files import canonical_json, digest, write_atomic
+from robustbench_ft.metrics import Hits, Scored, counts_of
 from robustbench_ft.statistics import Floats
+from robustbench_ft.tallies import Tallies
 
-if TYPE_CHECKING:
-    from robustbench_ft.metrics import Hits
-
-FORMAT = 1
+FORMAT = 2
 """Of the files; another one has a folder of its own."""
 FILES = "files.json"
 SETTLED = 2e9
 """Nanoseconds after which a file that is written again has another time for certain (as git's index assumes)."""
 
 
-class PackedHits(Mapping[str, npt.NDArray[np.bool_]]):
-    """Right or wrong for each image of each ``<test set>/<grouping>``, eight images a byte."""
+class PackedHits(Mapping[str, npt.NDArray[Any]]):
+    """``metrics.Hits`` in little space: right or wrong eight images a byte, bootstraps as they are."""
 
-    def __init__(self, sizes: dict[str, int], bits: bytes) -> None:
-        """``sizes``: images per name; ``bits``: each name's, in order, padded to whole bytes."""
-        self.sizes, self.bits = sizes, bits
+    def __init__(self, sizes: dict[str, int], bits: bytes, draws: dict[str, bytes] | None = None) -> None:
+        """``sizes``: images per name; ``bits``: each name's, in order, padded to whole bytes; ``draws``: float64, little-endian."""
+        self.sizes, self.bits, self.draws = sizes, bits, draws or {}
         self._at, at = {}, 0
         for name, n in sizes.items():
             self._at[name] = at
@@ -56,19 +56,24 @@ class PackedHits(Mapping[str, npt.NDArray[np.bool_]]):
     @classmethod
     def of(cls, hits: Hits) -> PackedHits:
         """The same hits, packed."""
-        return cls({n: len(right) for n, right in hits.items()}, b"".join(np.packbits(h).tobytes() for h in hits.values()))
+        right = {name: values for name, values in hits.items() if values.dtype == np.bool_}
+        draws = {name: values.astype("<f8").tobytes() for name, values in hits.items() if name not in right}
+        return cls({n: len(r) for n, r in right.items()}, b"".join(np.packbits(r).tobytes() for r in right.values()), draws)
 
-    def __getitem__(self, name: str) -> npt.NDArray[np.bool_]:
-        """Bool [N]."""
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        """Bool [N], or float64 [B]."""
+        if name in self.draws:
+            return np.frombuffer(self.draws[name], "<f8").astype(np.float64)
         n = self.sizes[name]
         packed = np.frombuffer(self.bits, np.uint8, -(-n // 8), self._at[name])
         return np.unpackbits(packed, count=n).view(np.bool_)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.sizes)
+        yield from self.sizes
+        yield from self.draws
 
     def __len__(self) -> int:
-        return len(self.sizes)
+        return len(self.sizes) + len(self.draws)
 
 
 class Summaries:
@@ -80,15 +85,15 @@ class Summaries:
         self._files: dict[str, list[Any]] = json.loads(self._read(FILES) or b"{}")
         self._changed = False
 
-    def hits(self, path: Path, score: Callable[[bytes], Hits]) -> tuple[str, Hits]:
-        """SHA-256 and hits of the pack file at ``path``; ``score``: from its bytes, where its hits are not kept."""
+    def scored(self, path: Path, score: Callable[[bytes], Scored]) -> tuple[str, Scored]:
+        """SHA-256 of the pack file at ``path`` and what it gives; ``score``: from its bytes, where that is not kept."""
         state = _state(path)
         *known, sha = self._files.get(str(path.absolute()), [""])
-        kept = self._hits(sha) if known == state else None
+        kept = self._kept(sha) if known == state else None
         if kept is None:
             data = packs.read(path)
             sha = hashlib.sha256(data).hexdigest()
-            kept = self._hits(sha) or self._keep(sha, PackedHits.of(score(data)))
+            kept = self._kept(sha) or self._keep(sha, score(data))
             if time.time_ns() - max(state[1:3]) > SETTLED:
                 self._files[str(path.absolute())] = [*state, sha]
                 self._changed = True
@@ -114,17 +119,26 @@ class Summaries:
             self._write(FILES, canonical_json(self._files))
             self._changed = False
 
-    def _hits(self, sha: str) -> PackedHits | None:
+    def _kept(self, sha: str) -> Scored | None:
         content = self._read(f"{sha}.json")
         if content is None:
             return None
         value = json.loads(content)
-        return PackedHits(value["sizes"], base64.b64decode(value["bits"]))
+        draws = {name: base64.b64decode(text) for name, text in value["draws"].items()}
+        hits = PackedHits(value["sizes"], base64.b64decode(value["bits"]), draws)
+        tallies = {name: Tallies.model_validate(one) for name, one in value["tallies"].items()}
+        return Scored({**counts_of(hits), **tallies}, hits)
 
-    def _keep(self, sha: str, hits: PackedHits) -> PackedHits:
-        content = json.dumps({"sizes": hits.sizes, "bits": base64.b64encode(hits.bits).decode()})
-        self._write(f"{sha}.json", content.encode())
-        return hits
+    def _keep(self, sha: str, found: Scored) -> Scored:
+        hits = PackedHits.of(found.hits)
+        value = {
+            "sizes": hits.sizes,
+            "bits": base64.b64encode(hits.bits).decode(),
+            "draws": {name: base64.b64encode(values).decode() for name, values in hits.draws.items()},
+            "tallies": {name: one.model_dump(mode="json") for name, one in found.counts.items() if isinstance(one, Tallies)},
+        }
+        self._write(f"{sha}.json", json.dumps(value).encode())
+        return Scored(found.counts, hits)
 
     def _read(self, name: str) -> bytes | None:
         """What was kept under that name; None where nothing was, or where it is not what was written."""

@@ -36,7 +36,7 @@ def class_table(name: str, near: Path = DATA / "classes") -> tuple[ClassRow, ...
             raise UsageError(f"no class table at {path}; expected csv with the columns folder,name[,group]")
         raise UnknownName("class table", name, (file.stem for file in (DATA / "classes").glob("*.csv")))
     lines = (line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
-    found = []
+    found: list[ClassRow] = []
     for row in csv.DictReader(lines):
         if not row.get("folder") or not row.get("name"):
             raise UsageError(f"{path}: row {len(found) + 1} lacks folder or name; expected folder,name[,group]")

@@ -48,6 +48,11 @@ def measures(panel: Panel, present: Collection[str]) -> dict[str, Weights]:
     return found
 
 
+def ranked_by(panel: Panel) -> str:
+    """What boards rank on: the ID/OOD mean; for a suite without shifts in its mean, the ID test set."""
+    return BOTH if panel.headline_shifts else panel.test.name
+
+
 @dataclass(frozen=True)
 class Yardstick:
     """A panel and the lines of a baseline on it."""

@@ -54,7 +54,7 @@ def simulate(generator: np.random.Generator, suite: Suite, case: Case, *, n: int
             place = r, LEVELS.index(name)
             inside[place] = [low <= true <= high for (_, low, high), true in zip(intervals, planted[name], strict=True)]
             half[place] = [(high - low) / 2 for _, low, high in intervals]
-        tops = [min(max(p.counts[own(suite.test.name)].k for p in run.points) for run in side.runs) for side in (a, b)]
+        tops = [min(max(p.counts[own(suite.test.name)].accuracy for p in run.points) for run in side.runs) for side in (a, b)]
         swapped[r], turns[r] = (tops[0] < tops[1]) != a_first, found.turns
     return Found(inside, half, swapped, turns)
 

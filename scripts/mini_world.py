@@ -19,9 +19,7 @@ from robustbench_ft import packs, score_tables, suites
 from robustbench_ft.baselines import Baseline
 from robustbench_ft.baselines import Reference as PoolModel
 from robustbench_ft.datasets import ImageSet, open_set
-from robustbench_ft.specs import DatasetSpec
 from robustbench_ft.files import write_atomic
-from robustbench_ft.metrics import counts_of, hits_of
 from robustbench_ft.mini.captions import TEMPLATES
 from robustbench_ft.mini.references import A_COUNT, A_FILTER, POOL, fit, wrong
 from robustbench_ft.mini.shapes import CLASSES
@@ -30,6 +28,7 @@ from robustbench_ft.model import Classifier
 from robustbench_ft.packs import Pack
 from robustbench_ft.predict import predict
 from robustbench_ft.records import Counts
+from robustbench_ft.specs import DatasetSpec
 from robustbench_ft.suites import Suite
 
 SHIFTS = {
@@ -126,7 +125,7 @@ def counts_on(tests: list[ImageSet], net: Classifier) -> dict[str, Counts]:
     counts = {}
     for images in tests:
         answers = predict({"net": lambda: net}, images, {"own": None}, preprocess=net.preprocess)["net"]
-        counts[images.name] = counts_of(hits_of(images.labels, answers, {}))["own"]
+        counts[images.name] = Counts(k=int((answers["own"] == images.labels).sum()), n=len(images))
     return counts
 
 

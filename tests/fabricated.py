@@ -9,12 +9,12 @@ import numpy as np
 from robustbench_ft import packs, suites
 from robustbench_ft.baselines import Baseline, Reference
 from robustbench_ft.files import file_digest, write_atomic
-from robustbench_ft.metrics import counts_of, grouped_labels, score
+from robustbench_ft.metrics import grouped_labels, score
 from robustbench_ft.packs import Pack
 from robustbench_ft.records import Accuracy, Cost, Counts, Figure, Numerics, Point, RunRecord, StartRef
+from robustbench_ft.specs import TestSet
 from robustbench_ft.statistics import Floats
 from robustbench_ft.submission import Submission
-from robustbench_ft.specs import TestSet
 from robustbench_ft.suites import Panel, Suite
 
 SETS = ("toy-test", "toy-v2", "toy-sketch", "toy-rendition", "toy-objectnet", "toy-a")
@@ -143,10 +143,10 @@ def make_run(
     pack = make_pack(suite, accuracies, seed)
     packs.save(pack, folder / "pack.safetensors")
     key = make_key(suite)
-    points = {"start": counts_of(score(make_pack(suite, START), key, suite))}
+    points = {"start": score(make_pack(suite, START), key, suite).counts}
     for name, values in (path or {}).items():
-        points[name] = counts_of(score(make_pack(suite, values, seed), key, suite))
-    points[headline] = counts_of(score(pack, key, suite))
+        points[name] = score(make_pack(suite, values, seed), key, suite).counts
+    points[headline] = score(pack, key, suite).counts
     if path:
         points = dict(sorted(points.items(), key=lambda item: 0 if item[0] == "start" else float(item[0][6:])))
     record = make_record(suite, points, headline, **{"method": method} | fields)

@@ -5,11 +5,12 @@ import pytest
 from fabricated import FT, make_key, make_pack, make_run, make_suite
 
 from robustbench_ft import packs
-from robustbench_ft.errors import CheckError, DataError, ProtocolError
+from robustbench_ft.errors import CheckError, DataError, MissingData, ProtocolError
 from robustbench_ft.files import file_digest
-from robustbench_ft.metrics import NO_LABEL, counts_of, grouped_labels, recount, score
-from robustbench_ft.records import Counts, RunRecord
+from robustbench_ft.metrics import NO_LABEL, Truth, counts_of, grouped_labels, keep_key, key_of, recount, score, scored, truth_of
+from robustbench_ft.records import Counted, Counts, RunRecord
 from robustbench_ft.suites import Suite
+from robustbench_ft.tallies import Tallies
 
 GROUPED = {"toy-a": "class_groups = [[3], [1, 2], []]"}
 
@@ -27,7 +28,7 @@ def test_grouped_labels_by_hand() -> None:
 
 def test_counts_are_right_answers(suite: Suite) -> None:
     pack = make_pack(suite, FT)
-    counts = counts_of(score(pack, make_key(suite), suite))
+    counts = score(pack, make_key(suite), suite).counts
     assert list(counts) == [f"{spec.name}/own" for spec in suite.tests]
     for name, answers in pack.answers.items():
         assert counts[name] == Counts(k=int((answers == make_key(suite).answers[name]).sum()), n=400)
@@ -42,7 +43,7 @@ def test_class_matched_id_counts(tmp_path: Path) -> None:
     key.answers["toy-test/own"][:] = [3, 1, 2, 0, 3, 7]
     answers["toy-test/own"] = np.zeros(6, np.uint16)
     answers["toy-test/toy-a"] = np.array([0, 1, 0, 1, 1, 1], np.uint16)
-    hits = score(packs.Pack(suite.protocol, key.digests, answers), key, suite)
+    hits = score(packs.Pack(suite.protocol, key.digests, answers), key, suite).hits
     assert hits["toy-test/toy-a"].tolist() == [True, True, False, False]
     assert counts_of(hits)["toy-test/toy-a"] == Counts(k=2, n=4)
     assert counts_of(hits)["toy-test/own"] == Counts(k=1, n=6)
@@ -55,7 +56,7 @@ def test_missing_sets_are_left_out_but_groupings_are_not_optional(tmp_path: Path
     with pytest.raises(DataError, match="toy-test/toy-a: the pack has nothing, the answer key 400 images"):
         score(pack, make_key(suite), suite)
     only = pack._replace(answers={"toy-v2/own": pack.answers["toy-v2/own"]})
-    assert list(score(only, make_key(suite), suite)) == ["toy-v2/own"]
+    assert list(score(only, make_key(suite), suite).hits) == ["toy-v2/own"]
 
 
 def test_protocols_digests_and_lengths_are_checked(suite: Suite) -> None:
@@ -77,7 +78,7 @@ def test_recount_accepts_an_honest_run(suite: Suite, tmp_path: Path) -> None:
     assert counts_of(hits) == record.headline.counts
 
 
-def changed(record: RunRecord, folder: Path, counts: dict[str, Counts], digest: str | None = None) -> None:
+def changed(record: RunRecord, folder: Path, counts: dict[str, Counted], digest: str | None = None) -> None:
     headline = record.headline.model_copy(update={"counts": counts, "pack": digest or record.headline.pack})
     others = tuple(point for point in record.points if not point.headline)
     record.model_copy(update={"points": (*others, headline)}).save(folder / "record.json")
@@ -109,3 +110,80 @@ def test_recount_refuses_another_pack_or_protocol(suite: Suite, tmp_path: Path) 
     record.model_copy(update={"protocol": "older"}).save(folder / "record.json")
     with pytest.raises(ProtocolError, match=r"record\.json: protocol older, but suite toy is now"):
         recount(folder, suite)
+
+
+VIDEO = {
+    "toy-v2": 'metric = "pm"\nwithin = 10',
+    "toy-sketch": 'images_of = "toy-v2"\nmetric = "pm"\nwithin = 0\nheadline = false',
+    "toy-rendition": 'images_of = "toy-v2"\nmetric = "pm"\nwithin = 1\nheadline = false',
+    "toy-objectnet": 'metric = "macro-f1"',
+    "toy-a": 'images_of = "toy-objectnet"\nmetric = "top1"\nheadline = false',
+}
+ANCHORS = {
+    "anchor": np.array([0, 0, 0, 1, 1, 2]),
+    "distance": np.array([0, 1, 7, 0, 2, 0]),
+    "also-1": np.array([-1, 5, -1, -1, 6, 8]),
+    "also-2": np.array([-1, -1, -1, -1, 9, -1]),
+}
+FRAMES = np.array([3, 3, 3, 4, 4, 7])
+
+
+def test_pm_k_needs_the_anchor_and_every_near_neighbour_right_on_its_label_set(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path, 6, extra=VIDEO)
+    answers = np.array([3, 5, 0, 4, 9, 8], np.uint16)  # anchor 0: the frame 7 away is wrong; 1 and 2: right by their other labels
+    counts = scored(suite, suite.spec("toy-v2"), {"own": answers}, Truth(FRAMES, ANCHORS)).counts
+    assert counts == {
+        "toy-v2/own": Counts(k=2, n=3),
+        "toy-sketch/own": Counts(k=3, n=3),
+        "toy-rendition/own": Counts(k=3, n=3),
+    }
+    answers[[1, 3]] = 1  # now anchor 0 fails next door too, and anchor 1 itself is wrong
+    counts = scored(suite, suite.spec("toy-v2"), {"own": answers}, Truth(FRAMES, ANCHORS)).counts
+    assert [counts[f"{name}/own"].accuracy for name in ("toy-v2", "toy-rendition", "toy-sketch")] == [1 / 3, 1 / 3, 2 / 3]
+
+
+def test_sets_that_share_images_are_packed_once_and_scored_each(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path, 6, extra=VIDEO)
+    assert [spec.name for spec in suite.read] == ["toy-test", "toy-v2", "toy-objectnet"]
+    for spec, truth in (
+        (suite.test, Truth(np.arange(6), {})),
+        (suite.spec("toy-v2"), Truth(FRAMES, ANCHORS)),
+        (suite.spec("toy-objectnet"), Truth(np.array([0, 0, 1, 1, 1, 2]), {"unit": np.array([0, 0, 0, 1, 1, 1])})),
+    ):
+        keep_key(tmp_path / "store", suite, spec.name, truth, f"digest of {spec.name}")
+    suite.file.with_suffix(".key.safetensors").unlink()
+    key = key_of(suite, tmp_path / "store")
+    truth = truth_of(key, "toy-v2")
+    assert truth is not None and {name: values.tolist() for name, values in truth.columns.items()} == {
+        name: values.tolist() for name, values in ANCHORS.items()
+    }, "nothing is nothing again after the key's file"
+    answers = {f"{name}/own": np.array([0, 0, 1, 1, 0, 0], np.uint16) for name in ("toy-test", "toy-v2", "toy-objectnet")}
+    found = score(packs.Pack(suite.protocol, key.digests, answers), key, suite)
+    f1 = found.counts["toy-objectnet/own"]
+    assert isinstance(f1, Tallies) and f1.accuracy == pytest.approx((4 / 6 + 4 / 5 + 0) / 3)
+    assert found.counts["toy-a/own"] == Counts(k=4, n=6)
+    assert found.hits["toy-objectnet/own"].mean() == pytest.approx(f1.accuracy) and len(found.counts) == 6
+
+
+def test_without_a_key_the_error_says_how_to_make_one(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path, 6)
+    suite.file.with_suffix(".key.safetensors").unlink()
+    with pytest.raises(MissingData, match="right answers of suite toy are not on this machine") as caught:
+        key_of(suite, tmp_path)
+    assert "rbft data index --suite toy" in caught.value.hint
+
+
+def test_a_changed_tally_is_found(tmp_path: Path) -> None:
+    """Also one that leaves the value as it is: counts are compared, not values."""
+    suite = make_suite(tmp_path, extra={"toy-objectnet": 'metric = "macro-f1"'})
+    record = make_run(tmp_path / "run", suite, FT)
+    assert recount(tmp_path / "run", suite)[0] == record
+    honest = record.headline.counts["toy-objectnet/own"]
+    assert isinstance(honest, Tallies)
+    for field in ("right", "called"):
+        values = list(getattr(honest, field))
+        values[0] -= 1
+        false = honest.model_copy(update={field: tuple(values)})
+        changed(record, tmp_path / "run", dict(record.headline.counts) | {"toy-objectnet/own": false})
+        with pytest.raises(CheckError, match=r"toy-objectnet/own: the record says macro-f1 0\.\d+ from \d+ of 400"):
+            recount(tmp_path / "run", suite)

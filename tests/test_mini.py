@@ -174,8 +174,8 @@ def test_tokenizer():
 def test_start_model_loads_and_fits_its_architecture():
     import torch
 
-    from robustbench_ft.mini import clip
     from robustbench_ft.files import DATA
+    from robustbench_ft.mini import clip
 
     file = DATA / "mini-clip.safetensors"
     assert file.stat().st_size <= 4_000_000

@@ -11,8 +11,8 @@ from robustbench_ft.lines import SCALES, TransformName
 from robustbench_ft.records import Counts, Figure
 from robustbench_ft.robustness import mean_effective_robustness
 from robustbench_ft.rows import Row, Scores, Subject, score, to_json
-from robustbench_ft.statistics import wilson
 from robustbench_ft.specs import TestSet
+from robustbench_ft.statistics import wilson
 from robustbench_ft.suites import Panel
 from robustbench_ft.yardstick import Yardstick
 

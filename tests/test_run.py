@@ -13,7 +13,7 @@ import contract
 import numpy as np
 import pytest
 
-from robustbench_ft import packs, predict, records, run, suites
+from robustbench_ft import packs, predict, records, run
 from robustbench_ft.datasets import open_set
 from robustbench_ft.errors import DataError, LeakError, MissingData
 from robustbench_ft.files import file_digest

@@ -48,7 +48,7 @@ def test_reads_seeds_in_order_and_their_mean(folder: Path, suite: Suite) -> None
     assert [run.seed for run in found.runs] == [2, 10]
     assert (found.name, found.info.title, found.info.data_beyond_id) == ("ft", "Fine-tuning", "none")
     assert found.scores.headline.seeds == 2
-    hits = [score(load_pack(folder / f"seed-{s}/pack.safetensors"), make_key(suite), suite) for s in (2, 10)]
+    hits = [score(load_pack(folder / f"seed-{s}/pack.safetensors"), make_key(suite), suite).hits for s in (2, 10)]
     expected = (hits[0]["toy-a/own"].astype(float) + hits[1]["toy-a/own"]) / 2
     assert np.array_equal(shares(found)["toy-a/own"], expected) and set(expected) == {0, 0.5, 1}
 

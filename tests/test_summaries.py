@@ -10,7 +10,7 @@ from robustbench_ft import packs, page, submission, summaries
 from robustbench_ft.boards import boards
 from robustbench_ft.errors import CheckError
 from robustbench_ft.files import file_digest, write_atomic
-from robustbench_ft.metrics import Hits
+from robustbench_ft.metrics import Scored, counts_of
 from robustbench_ft.suites import Suite
 from robustbench_ft.summaries import PackedHits, Summaries
 
@@ -35,9 +35,10 @@ class Scorer:
     def __init__(self) -> None:
         self.asked = 0
 
-    def __call__(self, data: bytes) -> Hits:
+    def __call__(self, data: bytes) -> Scored:
         self.asked += 1
-        return {"s/own": np.frombuffer(data, np.uint8) % 2 == 1}
+        hits = {"s/own": np.frombuffer(data, np.uint8) % 2 == 1}
+        return Scored({**counts_of(hits)}, hits)
 
 
 def test_hits_survive_packing() -> None:
@@ -55,38 +56,38 @@ def test_a_file_is_scored_once_and_again_when_it_changes(tmp_path: Path, settled
     path.write_bytes(b"123456789")
     for _ in range(2):
         kept = Summaries(tmp_path, "protocol", "key")
-        sha, hits = kept.hits(path, score)
+        sha, (_, hits) = kept.scored(path, score)
         assert sha == file_digest(path) and hits["s/own"].tolist() == [True, False] * 4 + [True]
         kept.save()
     assert score.asked == 1
     path.write_bytes(b"223456789")  # the same size
-    sha, hits = Summaries(tmp_path, "protocol", "key").hits(path, score)
+    sha, (_, hits) = Summaries(tmp_path, "protocol", "key").scored(path, score)
     assert sha == file_digest(path) and score.asked == 2 and not hits["s/own"][0]
 
 
 def test_a_known_file_is_not_read(tmp_path: Path, settled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     path, kept = tmp_path / "pack", Summaries(tmp_path, "protocol", "key")
     path.write_bytes(b"123456789")
-    first = kept.hits(path, Scorer())
+    first = kept.scored(path, Scorer())
     monkeypatch.setattr(packs, "read", lambda path: pytest.fail("read again"))
-    assert kept.hits(path, Scorer())[0] == first[0]
+    assert kept.scored(path, Scorer())[0] == first[0]
 
 
 def test_a_file_that_was_just_written_is_read_again(tmp_path: Path) -> None:
     """It may change once more with the same size and time: its hash is not kept, but its hits are, by hash."""
     path, kept, score = tmp_path / "pack", Summaries(tmp_path, "protocol", "key"), Scorer()
     path.write_bytes(b"123456789")
-    kept.hits(path, score)
+    kept.scored(path, score)
     kept.save()
     assert not (kept.folder / summaries.FILES).exists()
-    assert kept.hits(path, score)[0] == file_digest(path) and score.asked == 1
+    assert kept.scored(path, score)[0] == file_digest(path) and score.asked == 1
 
 
 def test_a_copy_elsewhere_is_known_by_its_hash(tmp_path: Path, settled: None) -> None:
     kept, score = Summaries(tmp_path, "protocol", "key"), Scorer()
     for name in ("one", "two"):
         (tmp_path / name).write_bytes(b"123456789")
-        kept.hits(tmp_path / name, score)
+        kept.scored(tmp_path / name, score)
     assert score.asked == 1
 
 
@@ -101,7 +102,7 @@ def test_what_is_damaged_is_made_again(tmp_path: Path, settled: None, damage: st
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_bytes(b"123456789")
     second.write_bytes(b"999999999")
-    files = [kept.folder / f"{kept.hits(path, score)[0]}.json" for path in (first, second)]
+    files = [kept.folder / f"{kept.scored(path, score)[0]}.json" for path in (first, second)]
     kept.save()
     good = files[0].read_bytes()
     bad = {
@@ -113,15 +114,15 @@ def test_what_is_damaged_is_made_again(tmp_path: Path, settled: None, damage: st
     }[damage]
     assert bad != good
     files[0].write_bytes(bad)
-    again = Summaries(tmp_path, "protocol", "key").hits(first, score)
-    assert score.asked == 3 and again[1]["s/own"].tolist() == [True, False] * 4 + [True]
+    again = Summaries(tmp_path, "protocol", "key").scored(first, score)
+    assert score.asked == 3 and again[1].hits["s/own"].tolist() == [True, False] * 4 + [True]
     assert files[0].read_bytes() == good
 
 
 def test_damaged_lists_are_ignored(tmp_path: Path, settled: None) -> None:
     kept = Summaries(tmp_path, "protocol", "key")
     (tmp_path / "pack").write_bytes(b"123456789")
-    kept.hits(tmp_path / "pack", Scorer())
+    kept.scored(tmp_path / "pack", Scorer())
     kept.keep_pairs("start", ["a", "b"], np.eye(2))
     kept.save()
     rows, matrix = kept.pairs("start")
@@ -131,14 +132,14 @@ def test_damaged_lists_are_ignored(tmp_path: Path, settled: None) -> None:
     again, score = Summaries(tmp_path, "protocol", "key"), Scorer()
     rows, matrix = again.pairs("start")
     assert rows == [] and matrix.shape == (0, 0)
-    assert again.hits(tmp_path / "pack", score)[0] == file_digest(tmp_path / "pack") and score.asked == 0
+    assert again.scored(tmp_path / "pack", score)[0] == file_digest(tmp_path / "pack") and score.asked == 0
 
 
 def test_nothing_fails_where_nothing_can_be_kept(tmp_path: Path, settled: None) -> None:
     (tmp_path / "summaries").write_text("a file in the way")
     kept, score = Summaries(tmp_path, "protocol", "key"), Scorer()
     (tmp_path / "pack").write_bytes(b"123456789")
-    assert kept.hits(tmp_path / "pack", score)[1]["s/own"].sum() == 5
+    assert kept.scored(tmp_path / "pack", score)[1].hits["s/own"].sum() == 5
     kept.keep_pairs("start", ["a"], np.eye(1))
     kept.save()
     assert kept.pairs("start")[0] == []
