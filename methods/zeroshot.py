@@ -11,6 +11,7 @@ class ZeroShot(Method):
     """The start model with its zero-shot head, unchanged (Radford et al., 2021)."""
 
     deterministic: ClassVar[bool] = True
+    reads_data: ClassVar[bool] = False
 
     def adapt(self, start: Classifier, task: Task) -> Classifier:
         return copy.deepcopy(start)

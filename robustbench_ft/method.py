@@ -84,6 +84,8 @@ class Method(BaseModel):
     """The method's file."""
     deterministic: ClassVar[bool] = False
     """True where the seed changes nothing."""
+    reads_data: ClassVar[bool] = True
+    """False where it reads neither train nor val, so that they need not be there."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

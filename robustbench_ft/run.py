@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from robustbench_ft import packs, seal, store
-from robustbench_ft.datasets import ImageSet, open_set
+from robustbench_ft.datasets import ImageSet, nothing, open_set
 from robustbench_ft.errors import MissingData
 from robustbench_ft.files import digest, file_digest
 from robustbench_ft.method import Method, PathPoint, Task
@@ -80,8 +80,11 @@ def evaluate(run: Run) -> RunRecord:
 
 
 def open_task(run: Run) -> Task:
-    """Train and val of the suite, as a method may see them."""
-    train, val = (open_set(run.suite, spec, run.data, run.store.folder) for spec in (run.suite.train, run.suite.val))
+    """Train and val of the suite, as a method may see them; nothing, for a method that reads neither."""
+    if run.method.reads_data:
+        train, val = (open_set(run.suite, spec, run.data, run.store.folder) for spec in (run.suite.train, run.suite.val))
+    else:
+        train = val = nothing()
     return Task(run.suite.name, train, val, run.suite.classes, run.suite.templates, run.seed)
 
 

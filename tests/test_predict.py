@@ -6,14 +6,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from robustbench_ft import predict as module
 from robustbench_ft.batches import Images
 from robustbench_ft.datasets import ImageSet
-from robustbench_ft.errors import TrainingError
+from robustbench_ft.errors import DataError, TrainingError
 from robustbench_ft.method import Task
-from robustbench_ft.model import Classifier, Trained
+from robustbench_ft.model import Classifier, Trained, zero_shot_matrix
 from robustbench_ft.predict import Evaluation, _answer, accuracy, encode, predict
 
 Logits = npt.NDArray[np.float32]
@@ -33,8 +34,6 @@ class Scripted(Classifier):
 @pytest.fixture(scope="module")
 def numbered(task: Task) -> ImageSet:
     """Six images, each of one grey value: its number."""
-    from PIL import Image
-
     return ImageSet(
         "numbered",
         [str(i) for i in range(6)],
@@ -176,3 +175,35 @@ def test_features_are_the_encoder_s_in_order_with_labels(start: Classifier, task
     with torch.no_grad():
         torch.testing.assert_close(found.features, start.encode(batch.images), rtol=1e-5, atol=1e-6)
     assert torch.equal(found.labels, batch.labels)
+
+
+def test_a_head_of_other_words_is_made_by_the_towers_as_they_are(start: Classifier, task: Task) -> None:
+    words = (("moon", "heart", "gear", "leaf"), ("a drawing of a {}", "the {}"))
+    moved = start.frozen_head()
+    with torch.no_grad():
+        for parameter in moved.clip.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    images = task.val
+    found = predict({"m": lambda: moved}, images, {"own": None}, words=words, preprocess=start.preprocess)["m"]["own"]
+    matrix = zero_shot_matrix(moved.clip, moved.tokenise, *words)
+    expected = (encode(moved, images).features @ matrix.T).argmax(1)
+    assert found.tolist() == expected.tolist() and len(set(found.tolist())) > 1
+    stale = predict({"m": lambda: start}, images, {"own": None}, words=words, preprocess=start.preprocess)["m"]["own"]
+    assert stale.tolist() != found.tolist(), "the start's towers would answer otherwise"
+    assert isinstance(moved.head, Trained), "its own head is left alone"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_cannot_be_read_is_one_clear_error_from_a_worker_too(
+    workers: int, start: Classifier, numbered: ImageSet
+) -> None:
+    def image(index: int) -> Image.Image:
+        if index == 4:
+            raise DataError("image fourth.jpg cannot be decoded", hint="rbft data verify")
+        return numbered.image(index)
+
+    broken = replace(numbered, image=image)
+    how = Evaluation(batch_size=2, workers=workers)
+    with pytest.raises(DataError) as caught:
+        predict({"start": lambda: start}, broken, {"own": None}, how=how, preprocess=start.preprocess)
+    assert (str(caught.value), caught.value.hint) == ("image fourth.jpg cannot be decoded", "rbft data verify")

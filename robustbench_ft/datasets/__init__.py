@@ -62,6 +62,16 @@ class ImageSet:
         return replace(self, ids=ids, labels=labels, image=_Members(self.image, members), digest=digest, columns=columns)
 
 
+def nothing() -> ImageSet:
+    """A set without an example."""
+
+    def image(index: int) -> Image.Image:
+        raise IndexError(index)
+
+    labels = np.zeros(0, np.int64)
+    return ImageSet("nothing", (), labels, image, content_digest((), labels))
+
+
 @dataclass(frozen=True)
 class _Members:
     """Image i of a subset."""
@@ -92,7 +102,9 @@ def content_digest(
 
 def formats() -> list[str]:
     """The data formats that can be read."""
-    return [module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("index", "places", "images")]
+    return [
+        module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("index", "places", "images", "mirrors")
+    ]
 
 
 def open_set(suite: Suite, spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
