@@ -75,7 +75,7 @@ def default_out(suite: Suite, method: Method, order: Order) -> Path:
     plain = configure(order.method, recipe_table=suite.recipes).dump()
     given = [method.dump(), order.model, order.pretrained]
     name = method.name if given == [plain, None, None] else f"{method.name}-{digest(given)[:6]}"
-    return Path("runs") / suite.name / name / f"seed-{order.seed}"
+    return Path("runs") / suite.name.replace(":", "-") / name / f"seed-{order.seed}"
 
 
 def _method(order: Order, suite: Suite) -> Method:

@@ -72,6 +72,8 @@ class Row:
     headline: bool
     seeds: int
     id: Score | None
+    id_on: dict[str, Score]
+    """Per shift with classes of its own, ID accuracy on these: the class-matched axis (DESIGN 7.1)."""
     scores: dict[str, Score]
     """Per shift that was evaluated."""
     ood_mean: Interval | None
@@ -167,6 +169,7 @@ def _row(subject: Subject, measured: dict[str, Measured], by: Yardstick, used: S
         headline=subject.headline,
         seeds=len(seeds),
         id=_score(panel.test.name, subject) if known_id else None,
+        id_on={spec.name: score for spec in panel.shifts if (score := _id_on(spec.name, subject, panel))},
         scores={name: _score(name, subject) for name in present},
         ood_mean=weighted(means[OOD], seeds, subject.hits) if OOD in means else None,
         id_ood_mean=weighted(means[BOTH], seeds, subject.hits) if BOTH in means else None,
@@ -235,6 +238,15 @@ def _score(name: str, subject: Subject) -> Score:
     return Score(*weighted({name: 1.0}, subject.seeds, subject.hits), n=subject.seeds[0][own(name)].n)
 
 
+def _id_on(shift: str, subject: Subject, panel: Panel) -> Score | None:
+    """ID accuracy restricted to the classes of a shift; None where a seed does not have it."""
+    name = f"{panel.test.name}/{shift}"
+    if not all(name in figures for figures in subject.seeds):
+        return None
+    seeds = [{own(name): figures[name]} for figures in subject.seeds]
+    return Score(*weighted({name: 1.0}, seeds), n=subject.seeds[0][name].n)
+
+
 def to_json(scores: Scores) -> dict[str, Any]:
     """The document of ``rbft score --json``; fractions."""
     baseline = scores.baseline
@@ -260,6 +272,7 @@ def row_json(row: Row, panel: Panel) -> dict[str, Any]:
         "ood_mean": row.ood_mean.value if row.ood_mean else None,
         "ood_mean_interval": plain(row.ood_mean),
         "id_ood_mean": plain(row.id_ood_mean),
+        "id_on_classes_of": {name: plain(score) for name, score in row.id_on.items()},
         "scores": {name: plain(score) for name, score in every.items()},
         "effective_robustness": {name: plain(rho) for name, rho in row.effective.items()},
         "effective_robustness_mean": plain(row.effective_mean),

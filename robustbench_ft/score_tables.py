@@ -52,6 +52,9 @@ def render(scores: Scores, name: str, heading: str) -> str:
         return to_csv(row_json(row, scores.panel) for row in scores.rows)
     style = FORMATS[name]
     parts = [sentence(heading, name), main_table(scores, style)]
+    if any(row.id_on for row in scores.rows):
+        parts.append(sentence("ID accuracy on the classes of each shift that has not all:", name))
+        parts.append(companions_table(scores, style))
     if scores.measured:
         parts.append(sentence("Effective robustness per shift, with 95% interval and z:", name))
         parts.append(effective_table(scores, style))
@@ -85,6 +88,14 @@ def main_table(scores: Scores, style: Format) -> str:
         cells.append([_point(row, style), plus_minus(row.id), *shifts, plus_minus(row.ood_mean), *mean_cells(row, scores, style)])
         cells[-1] += [plus_minus(row.relative_mean, signed=True)] * relative
     return layout(header, cells, style)
+
+
+def companions_table(scores: Scores, style: Format) -> str:
+    """ID accuracy on each shift's classes, a column a shift."""
+    names = [spec.name for spec in scores.panel.shifts if any(spec.name in row.id_on for row in scores.rows)]
+    short = short_names(scores.panel)
+    cells = [[_point(row, style), *(plus_minus(row.id_on.get(name)) for name in names)] for row in scores.rows]
+    return layout([[_label(scores)], *([short[name]] for name in names)], cells, style)
 
 
 def _label(scores: Scores) -> str:

@@ -3,9 +3,11 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from fabricated import MATCHED, SETS, make_baseline, make_matched, make_panel, printed, unusable_sketch
 
+from robustbench_ft import score_tables
 from robustbench_ft.baselines import Baseline
 from robustbench_ft.lines import SCALES, TransformName
 from robustbench_ft.records import Counts, Figure
@@ -14,6 +16,7 @@ from robustbench_ft.rows import Row, Scores, Subject, score, to_json
 from robustbench_ft.specs import TestSet
 from robustbench_ft.statistics import wilson
 from robustbench_ft.suites import Panel
+from robustbench_ft.tallies import Tallies, interval
 from robustbench_ft.yardstick import Yardstick
 
 SHIFTS = SETS[1:]
@@ -287,3 +290,31 @@ def test_the_document_says_the_scale(scale: TransformName) -> None:
     )
     assert to_json(given)["axes"] == to_json(kept)["axes"] == scale
     assert given.rows[0].effective == kept.rows[0].effective
+
+
+def test_id_accuracy_on_the_classes_of_a_shift_stands_beside() -> None:
+    scores = scored(FULL, BOTH)
+    full, both = scores.rows
+    assert full.id_on == {} and set(both.id_on) == set(MATCHED)
+    for name in MATCHED:
+        value = Figure(value=BOTH[f"toy-test/{name}"]).accuracy
+        assert both.id_on[name].value == pytest.approx(value)
+    assert to_json(scores)["rows"][1]["id_on_classes_of"][MATCHED[0]]["value"] == pytest.approx(both.id_on[MATCHED[0]].value)
+    text = score_tables.render(scores, "table", "a table")
+    assert "ID accuracy on the classes of each shift that has not all" in text
+    assert "ID accuracy on the classes" not in score_tables.render(scored(FULL), "table", "a table")
+
+
+def test_metrics_without_a_share_of_right_answers_have_intervals_from_predictions_alone() -> None:
+    """The bootstrap's, whole, where it is the row's only error; with seeds it joins their noise."""
+    tallies = [Tallies(metric="mean-per-class", right=(r, 3), of=(10, 10)) for r in (6, 8)]
+    panel = Panel(name="toy", title="", test=TestSet(name="toy-test", metric="mean-per-class"))
+    draws = [t.accuracy + np.random.default_rng(k).standard_normal(1000) for k, t in enumerate(tallies)]
+    draws = [d - d.mean() + t.accuracy for d, t in zip(draws, tallies, strict=True)]
+    seeds, hits = [{"toy-test/own": t} for t in tallies], [{"toy-test/own": d} for d in draws]
+    alone = score([Subject("m", seeds[:1])], Yardstick(panel)).rows[0].id
+    assert alone and alone.value == pytest.approx(0.45) and math.isnan(alone.low) and alone.n is None
+    one = score([Subject("m", seeds[:1], hits=hits[:1])], Yardstick(panel)).rows[0].id
+    assert one and (one.low, one.high) == pytest.approx(tuple(interval(0.45, draws[0]))[1:])
+    two = score([Subject("m", seeds, hits=hits)], Yardstick(panel)).rows[0].id
+    assert two and two.value == pytest.approx(0.5) and two.high - two.low > one.high - one.low, "two seeds that differ by 0.1"
