@@ -48,7 +48,8 @@ def read(spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
         raise DataError(f"{' and '.join(map(str, paths))}: {wrong}", hint=hint)
     ids, labels = [f"{spec.split}/{k:04d}" for k in range(len(labels))], labels.astype(np.int64)
     verified = all(path.name in checksums for path in paths)
-    return ImageSet(spec.name, ids, labels, Frames(pixels), content_digest(ids, labels, None if verified else pixels))
+    digest = content_digest(ids, labels, None if verified else pixels)
+    return ImageSet(spec.name, ids, labels, Frames(pixels), digest, pixels="" if verified else digest)
 
 
 def _misfit(pixels: npt.NDArray[Any], labels: npt.NDArray[Any], classes: int) -> str:

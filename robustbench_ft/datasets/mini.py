@@ -35,7 +35,7 @@ def read(spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
         _save(file, pixels)
     digest = spec.digest or content_digest(ids, labels, pixels)
     held = pixels
-    return ImageSet(spec.name, ids, labels, lambda i: Image.fromarray(held[i]), digest)
+    return ImageSet(spec.name, ids, labels, lambda i: Image.fromarray(held[i]), digest, pixels=digest)
 
 
 def _kept(spec: DatasetSpec) -> list[int] | None:
