@@ -145,7 +145,7 @@ def _candidates(path: Path, sheet: Sheet) -> list[Panel]:
     labels = dict.fromkeys(entry.dataset for entry in sheet.entries)
     ranks = {}
     for panel in _shipped():
-        if isinstance(panel, Track):
+        if isinstance(panel, Track) or panel.variant_of:
             continue
         found = [columns(panel, label) for label in labels]
         ranks[panel.name] = (sum(map(bool, found)), (own(panel.test.name),) in found), panel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from robustbench_ft.errors import DataError, UsageError
@@ -10,15 +11,24 @@ from robustbench_ft.errors import DataError, UsageError
 
 def checksum(path: Path, kind: str) -> str:
     """Hex digest of a file; ``git`` is git's blob id: SHA-1 over a header with the size, then the bytes."""
-    if kind not in ("md5", "sha256", "git"):
-        raise UsageError(f"unknown kind of checksum {kind!r}; known: md5, sha256, git")
-    state = hashlib.new("sha1" if kind == "git" else kind, usedforsecurity=False)
-    if kind == "git":
-        state.update(b"blob %d\0" % path.stat().st_size)
+    return checksums_of(path, [kind])[kind]
+
+
+def checksums_of(path: Path, kinds: Iterable[str], seen: Callable[[int], None] = lambda count: None) -> dict[str, str]:
+    """Several at once, reading the file once; ``seen`` is told how many bytes more were read."""
+    states = {}
+    for kind in kinds:
+        if kind not in ("md5", "sha256", "git"):
+            raise UsageError(f"unknown kind of checksum {kind!r}; known: md5, sha256, git")
+        states[kind] = hashlib.new("sha1" if kind == "git" else kind, usedforsecurity=False)
+    if "git" in states:
+        states["git"].update(b"blob %d\0" % path.stat().st_size)
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
-            state.update(chunk)
-    return state.hexdigest()
+            for state in states.values():
+                state.update(chunk)
+            seen(len(chunk))
+    return {kind: state.hexdigest() for kind, state in states.items()}
 
 
 def verify(path: Path, expected: str, *, hint: str = "") -> None:

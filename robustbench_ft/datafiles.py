@@ -38,7 +38,11 @@ class Archive(Value):
     password: str = ""
     """Of an encrypted zip, as published by its authors."""
     optional: bool = False
-    """Whether the data set can be read without it."""
+    """Whether the data set can be read without it, or without the splits that it is for."""
+    splits: tuple[str, ...] = ()
+    """The splits that are read from it; none: all."""
+    step: str = ""
+    """What is done with its content once it is unpacked: a name in ``robustbench_ft.prepare_steps``."""
 
 
 class Dataset(Value):

@@ -98,10 +98,12 @@ def power(
     assumed = accuracy is not None or disagreement is not None
     if root and not (root / SUBMISSIONS).is_dir():
         raise MissingData(f"--root {root}: no {SUBMISSIONS}/ there; expected a checkout", hint=f"rbft power {suite}")
-    rows = [] if assumed or not isinstance(panel, Suite) else _rows((root or Path()) / SUBMISSIONS, panel)
-    n = {spec.name: spec.n for spec in sets if spec.n}
-    asked = _measures(panel, list(n))
+    evaluated = suites.load(suite) if suites.is_suite(suite) else None
+    rows = [] if assumed or evaluated is None else _rows((root or Path()) / SUBMISSIONS, evaluated)
     pairs = [(a, b) for a, b in itertools.combinations(rows, 2) if a.first.start.weights == b.first.start.weights]
+    known = {spec.name for spec in (evaluated.tests if evaluated and pairs else sets)}
+    n = {spec.name: spec.n for spec in sets if spec.n and spec.name in known}
+    asked = _measures(panel, list(n))
     cases, notes = _measured(rows, pairs, asked, n) if pairs else _assumed(asked, n, accuracy, disagreement)
     notes.append("One test: Holm's correction over several asks for more.")
     if left_out:

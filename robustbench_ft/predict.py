@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from robustbench_ft.batches import Features
 from robustbench_ft.datasets import ImageSet
@@ -67,7 +67,7 @@ def encode(model: Classifier, images: ImageSet, how: Evaluation = Evaluation()) 
     model.eval()
     with torch.no_grad(), progress(f"encoding {images.name}", len(images)) as bar:
         for pixels in _chunks(images, model.preprocess, how):
-            for batch in torch.split(pixels, how.batch_size):
+            for batch in pixels:
                 parts.append(model.encode(batch.to(_device(model))).float().cpu())
                 bar.advance(by=len(batch))
     return Features(torch.cat(parts), torch.from_numpy(images.labels))
@@ -96,12 +96,20 @@ class _Decoded(Dataset[Tensor | RbftError]):
 
 
 def _together(pixels: list[Tensor | RbftError]) -> Tensor | RbftError:
-    """A batch, or the first error in it."""
-    return next((one for one in pixels if isinstance(one, RbftError)), None) or torch.stack(pixels)  # type: ignore[arg-type]
+    """A batch, or the first error in it.
+
+    In a worker right where the main process reads it; else by numpy on one thread: where cores are shared, torch's threads
+    spin for one another longer than an image takes.
+    """
+    read = [one for one in pixels if isinstance(one, Tensor)]
+    if len(read) < len(pixels):
+        return next(one for one in pixels if isinstance(one, RbftError))
+    batch: Tensor = default_collate(read) if get_worker_info() else torch.from_numpy(np.stack([one.numpy() for one in read]))
+    return batch
 
 
-def _chunks(images: ImageSet, preprocess: Preprocess, how: Evaluation) -> Iterator[Tensor]:
-    """Pixels, uint8 [n, 3, H, W], in pieces of at most CHUNK_BYTES."""
+def _chunks(images: ImageSet, preprocess: Preprocess, how: Evaluation) -> Iterator[list[Tensor]]:
+    """Batches of pixels, uint8 [B, 3, H, W], as many at a time as CHUNK_BYTES hold."""
     loader = DataLoader(
         _Decoded(images, preprocess), how.batch_size, num_workers=how.workers, collate_fn=_together, generator=torch.Generator()
     )
@@ -109,18 +117,18 @@ def _chunks(images: ImageSet, preprocess: Preprocess, how: Evaluation) -> Iterat
     for batch in loader:
         if isinstance(batch, RbftError):
             raise batch
-        held.append(batch)
+        held.append(torch.from_numpy(batch.numpy().copy()) if batch.is_shared() else batch)  # there is little shared memory
         if sum(part.numel() for part in held) + batch.numel() > CHUNK_BYTES:
-            yield torch.cat(held)
+            yield held
             held = []
     if held:
-        yield torch.cat(held)
+        yield held
 
 
-def _logits(model: Classifier, pixels: Tensor, how: Evaluation) -> Iterator[npt.NDArray[np.float32]]:
+def _logits(model: Classifier, pixels: list[Tensor], how: Evaluation) -> Iterator[npt.NDArray[np.float32]]:
     device = _device(model)
     model.eval()
-    for batch in torch.split(pixels, how.batch_size):
+    for batch in pixels:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bf16"):
             logits = model(batch.to(device, non_blocking=True)).float().cpu()
         if not torch.isfinite(logits).all():

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from open_clip.transform import AugmentationCfg, PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose
-from torchvision.transforms.functional import pil_to_tensor
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Preprocess:
 
     @staticmethod
     def _pixels(geometry: Compose, image: Image.Image) -> Tensor:
-        pixels: Tensor = pil_to_tensor(geometry(image))
-        return pixels
+        pixels = np.asarray(geometry(image)).transpose(2, 0, 1).copy()
+        return torch.from_numpy(pixels)  # contiguous: stacking views of interleaved pixels costs as much as decoding
 
     @cached_property
     def _eval_geometry(self) -> Compose:

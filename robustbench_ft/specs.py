@@ -13,6 +13,10 @@ Metric = Literal["top1", "pm", "mean-per-class", "macro-f1", "worst-region"]
 """``pm``: anchors whose every reviewed neighbour within ``within`` frames is right too, of all anchors."""
 
 
+LOCATING = frozenset({"folder", "mirror", "list", "suffix", "files", "labels"})
+"""Options that say where a split lies and what it is called there: they may learn more names under the same protocol."""
+
+
 class TestSet(Value):
     """What a score needs to know of a test set: all that is known of one that is only met in published figures."""
 
@@ -34,7 +38,7 @@ class TestSet(Value):
     def measure(self) -> str:
         """What its value is called."""
         if self.metric == "pm":
-            return "accuracy with every neighbour right (pm-k)"
+            return "share of anchors that are right with every neighbour (pm-k)"
         known = {"macro-f1": "macro-F1", "worst-region": "worst-region accuracy", "mean-per-class": "mean per-class accuracy"}
         return known.get(self.metric, "accuracy")
 
@@ -49,6 +53,8 @@ class DatasetSpec(TestSet):
 
     n: int
     """Number of examples when complete; of the video sets frames, not anchors."""
+    unconfirmed: bool = False
+    """Whether ``n`` is hearsay: another number is said, and not refused, where the set's own metadata name its images."""
     format: str
     """The reader: a module of ``robustbench_ft.datasets``."""
     path: str
@@ -65,6 +71,10 @@ class DatasetSpec(TestSet):
     """Of GTSRB: the column of the reader whose members are carved together, so that frames of one track never part."""
     mask: tuple[str, str] | None = None
     """A .npy file under the data root that decides ``part`` in place of hashes (1: val), and its checksum."""
+    mask_check: tuple[int, str] | None = None
+    """What the mask has to agree with: how many of its members come before one, and how that one's id ends."""
+    mask_source: str = ""
+    """Where the mask file comes from."""
     shots: int | None = Field(default=None, ge=1)
     """Few-shot: only this many examples of each class, chosen by hashes."""
     shots_seed: int = 0
@@ -109,11 +119,13 @@ class DatasetSpec(TestSet):
     def decisive(self) -> dict[str, Any]:
         """What decides a score on it, as JSON: goes into the protocol hash."""
         fields = {"name", "digest", "n", "metric", "head", "class_groups", "headline"}
-        later = {"images_of", "within", "shots", "shots_seed", "options"}
+        later = {"images_of", "within", "shots", "shots_seed"}
         if self.digest is None and self.dataset:
             later |= {"dataset", "split", "part", "val_per_class", "track", "mask"}
         if self.head == "own":
             later |= {"classes", "templates"}
         found = self.model_dump(mode="json", include=fields | later)
         given = {name for name in later if getattr(self, name) != type(self).model_fields[name].default}
-        return {name: value for name, value in found.items() if name in fields | given}
+        options = {name: value for name, value in self.options.items() if name not in LOCATING}
+        kept = {name: value for name, value in found.items() if name in fields | given}
+        return kept | ({"options": options} if options else {})

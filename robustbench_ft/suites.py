@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,8 @@ class Panel(Value):
     """The baseline that effective robustness is measured against: ``mini@1``, or a .json file, relative to the suite's."""
     no_baseline: str = ""
     """Why there is none, and what to do."""
+    variant_of: str = ""
+    """The suite that has its ID test set too, and other training data or shifts: tables that name neither are scored as that."""
     test: TestSet
     shifts: tuple[TestSet, ...] = ()
 
@@ -48,11 +51,24 @@ class Panel(Value):
 
 
 class Track(Value):
-    """Data sets that are reported together with the mean over them: each is one suite's ID test set."""
+    """Suites that are reported together with the mean over them."""
 
     name: str
     title: str
-    sets: tuple[TestSet, ...]
+    suites: tuple[str, ...]
+    shifts: bool = False
+    """Whether its boards show the means under shift beside ID: its suites have headline shifts."""
+    error_reduction: bool = False
+    """Whether its boards show how much of the error of ``ft`` and of the start model a row takes away."""
+
+    @cached_property
+    def sets(self) -> tuple[TestSet, ...]:
+        """The ID test set of each suite; a name that two of them go by is neither's."""
+        tests = [found.test for found in map(panel, self.suites) if isinstance(found, Panel)]
+        often = Counter(alias for spec in tests for alias in spec.aliases)
+        return tuple(
+            spec.model_copy(update={"aliases": tuple(alias for alias in spec.aliases if often[alias] == 1)}) for spec in tests
+        )
 
 
 class Suite(Panel):
@@ -132,6 +148,9 @@ def load(name: str) -> Suite:
     if not path.is_file():
         if name.endswith(".toml"):
             raise UsageError(f"no suite file at {name}", hint="rbft list suites")
+        if name.lower() in track_names():
+            members = track(name).suites
+            raise UsageError(f"{name} is a track; its suites: {', '.join(members)}", hint=f"--suite {members[0]}")
         if name.lower() in panel_names():
             raise UsageError(
                 f"suite {name} is known for rbft score alone: rbft does not read its images", hint="rbft list suites"
@@ -141,8 +160,15 @@ def load(name: str) -> Suite:
 
 
 def few_shot(suite: Suite, shots: int, seed: int = 0) -> Suite:
-    """The suite with ``shots`` training and as many validation examples of each class, chosen by hashes under ``seed``."""
+    """The suite with ``shots`` training and as many validation examples of each class, chosen by hashes under ``seed``.
+
+    Where val has fewer of each, it stays whole. UsageError where the training set has not that many.
+    """
     classes, few = len(suite.classes), {"shots": shots, "shots_seed": seed, "digest": None}
+    if not 0 < shots * classes <= suite.train.n:
+        most = suite.train.n // classes
+        told = f"{suite.name}: {shots} training images of each class asked, expected 1 to {most} ({suite.train.n} in all)"
+        raise UsageError(told, hint=f"--suite {suite.name}:16-shot")
     name = f"{suite.name}:{shots}-shot" + (f"-seed-{seed}" if seed else "")
     train, val = (
         spec.model_copy(update=few | {"name": f"{spec.name}-{shots}-shot", "n": min(spec.n, shots * classes)})
@@ -153,19 +179,42 @@ def few_shot(suite: Suite, shots: int, seed: int = 0) -> Suite:
 
 
 def panel_names() -> list[str]:
-    """The suites that can be scored: those that can be evaluated, and those that published figures are about."""
-    return sorted({*names(), *(path.stem for path in (DATA / "panels").glob("*.toml"))})
+    """The suites and tracks that can be scored: those that can be evaluated, and those that published figures are about."""
+    return sorted({*names(), *track_names(), *(path.stem for path in (DATA / "panels").glob("*.toml"))})
+
+
+def track_names() -> list[str]:
+    """The tracks of the package."""
+    return sorted(path.stem for path in (DATA / "tracks").glob("*.toml"))
+
+
+def track(name: str) -> Track:
+    """The track of that name; UnknownName else."""
+    path = DATA / "tracks" / f"{name.lower()}.toml"
+    if not path.is_file():
+        raise UnknownName("track", name, track_names())
+    return Track.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def is_suite(name: str) -> bool:
+    """Whether ``load`` reads it: a suite of the package, a few-shot variant of one, or a file."""
+    plain = FEW_SHOT.sub("", name)
+    return plain.endswith(".toml") or plain.lower() in names()
 
 
 def panel(name: str) -> Panel | Track:
-    """What a score needs to know of the suite of that name, or file; of a track, its sets."""
+    """What a score needs to know of the suite of that name, or file; of a track, its sets.
+
+    Published figures are of more sets, under more names, than rbft reads: where both are there, the panel file holds.
+    """
     path = DATA / "panels" / f"{name.lower()}.toml"
-    if name.endswith(".toml") or name.lower() in names():
+    if not path.is_file() and is_suite(name):
         return load(name)
+    if name.lower() in track_names():
+        return track(name)
     if not path.is_file():
         raise UnknownName("suite", name, panel_names(), hint="a suite of your own: --suite path/to/suite.toml")
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
-    return Track.model_validate(table) if "sets" in table else Panel.model_validate(table)
+    return Panel.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
 
 
 def parse(path: Path) -> Suite:
@@ -183,8 +232,9 @@ def parse(path: Path) -> Suite:
 
 def _resolved(table: dict[str, Any], path: Path) -> dict[str, Any]:
     """The file's table with every set written out in full (``datafiles``), and the suite's words."""
-    common = table.pop("defaults", {})
-    sets = [common | table[key] for key in ("train", "val", "test")] + [common | s for s in table.get("shifts", [])]
+    common, shared = table.pop("defaults", {}), table.pop("shifts_from", "")
+    shifts = [*table.get("shifts", []), *(_shared(shared, path) if shared else ())]
+    sets = [common | table[key] for key in ("train", "val", "test")] + [common | shift for shift in shifts]
     ids = datafiles.load(sets[0]["set"].rpartition("/")[0], path.parent) if "set" in sets[0] else None
     given = table.get("classes")
     rows = words.class_table(given, path.parent) if isinstance(given, str) else ids.rows() if ids and not given else ()
@@ -199,6 +249,18 @@ def _resolved(table: dict[str, Any], path: Path) -> dict[str, Any]:
         **dict(zip(("train", "val", "test"), found, strict=False)),
         "shifts": found[3:],
     }
+
+
+def _shared(name: str, path: Path) -> list[dict[str, Any]]:
+    """The ``[[shifts]]`` that several suites have: of the package's ``data/shifts``, or a .toml file relative to the suite's."""
+    own = name.endswith(".toml")
+    file = path.parent / name if own else DATA / "shifts" / f"{name}.toml"
+    if own and not file.is_file():
+        raise UsageError(f"{path}: shifts_from: no file at {file}")
+    if not file.is_file():
+        raise UnknownName("shared shifts", name, (known.stem for known in file.parent.glob("*.toml")), hint=f"in {path}")
+    found: list[dict[str, Any]] = tomllib.loads(file.read_text(encoding="utf-8"))["shifts"]
+    return found
 
 
 def _fields(given: dict[str, Any], rows: tuple[words.ClassRow, ...], before: list[dict[str, Any]], path: Path) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def test_every_published_data_set_has_a_suite_or_a_reason() -> None:
             row["dataset"] if not row["metric"].startswith("pm") else row["dataset"] + " " + row["metric"]
             for row in csv.DictReader(file)
         }
-    known = [p for p in map(suites.panel, suites.panel_names()) if isinstance(p, Panel)]
+    known = [panel(name) for name in ("imagenet", "video", "cifar10", "iwildcam", "fmow", "fmow-geo")]
     strangers = {name for name in names if not any(columns(p, name) for p in known)}
     tracks = {"CIFAR-100", "DTD", "Food-101", "SUN397", "Stanford Cars"}
     others = {

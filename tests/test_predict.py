@@ -117,7 +117,7 @@ def test_pixels_held_in_pieces_give_the_same_answers(start: Classifier, task: Ta
     whole = predict({"m": lambda: start}, task.val, {"own": None}, preprocess=start.preprocess)["m"]["own"]
     monkeypatch.setattr(module, "CHUNK_BYTES", 20 * 3 * 32 * 32)
     how = Evaluation(batch_size=8)
-    made = [len(pieces) for pieces in module._chunks(task.val, start.preprocess, how)]
+    made = [sum(map(len, pieces)) for pieces in module._chunks(task.val, start.preprocess, how)]
     assert made == [16, 16, 16, 12]
     found = predict({"m": lambda: start}, task.val, {"own": None}, how=how, preprocess=start.preprocess)["m"]["own"]
     assert np.array_equal(found, whole)

@@ -210,10 +210,15 @@ def test_a_missing_shift_makes_the_run_partial_and_the_rest_is_given(
 
 @pytest.mark.parametrize("name", ["tiny-test", "tiny-train"])
 def test_a_missing_id_set_ends_the_run(name: str, tiny: Suite, tmp_path: Path) -> None:
-    what = replace(order(without(tiny, name), tmp_path, contract.quick("zeroshot")), data=tmp_path)
+    what = replace(order(without(tiny, name), tmp_path, contract.quick("lp")), data=tmp_path)
     with pytest.raises(MissingData):
         evaluate(what)
     assert not (tmp_path / "out" / RECORD).exists()
+
+
+def test_a_method_that_reads_neither_train_nor_val_does_without_them(tiny: Suite, tmp_path: Path) -> None:
+    what = replace(order(without(tiny, "tiny-train"), tmp_path, contract.quick("zeroshot")), data=tmp_path)
+    assert not evaluate(what).partial
 
 
 @pytest.mark.parametrize(

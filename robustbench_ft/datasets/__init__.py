@@ -18,6 +18,7 @@ from PIL import Image
 
 from robustbench_ft import carve
 from robustbench_ft.errors import DataError, UnknownName
+from robustbench_ft.progress import say
 from robustbench_ft.seal import require_open
 from robustbench_ft.specs import DatasetSpec
 from robustbench_ft.suites import Suite
@@ -102,9 +103,8 @@ def content_digest(
 
 def formats() -> list[str]:
     """The data formats that can be read."""
-    return [
-        module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("index", "places", "images", "mirrors")
-    ]
+    shared = ("index", "places", "images", "mirrors", "matlab", "numbered_folders")
+    return [module.name for module in pkgutil.iter_modules(__path__) if module.name not in shared]
 
 
 def open_set(suite: Suite, spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
@@ -116,31 +116,70 @@ def open_set(suite: Suite, spec: DatasetSpec, root: Path | None, store: Path) ->
 
 def open_spec(spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
     """Open a split of a data set as its reader gives it, then the part that ``spec`` asks for; DataError says what is wrong."""
+    found = part_of(whole(spec, root, store), spec, root, store)
+    check(found, spec, root)
+    return found
+
+
+def whole(spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
+    """The official split as its reader gives it, whatever part of it ``spec`` asks for and however many there should be."""
     if spec.format not in formats():
         raise UnknownName("data format", spec.format, formats(), hint=f"the format of {spec.name}")
     reader = importlib.import_module(f"{__name__}.{spec.format}")
-    found: ImageSet = part_of(reader.read(spec, root, store), spec, root)
-    if len(found) != spec.n:
+    found: ImageSet = reader.read(spec, root, store)
+    return found
+
+
+def check(found: ImageSet, spec: DatasetSpec, root: Path | None) -> None:
+    """DataError unless a set has as many examples as ``spec`` says and, where known, its ids and labels.
+
+    A number that nobody confirmed (``DatasetSpec.unconfirmed``) is no reason to refuse.
+    """
+    if len(found) != spec.n and spec.unconfirmed:
+        say(f"{spec.name}: its metadata name {len(found)} images; the number we know is {spec.n}, from hearsay: please report it")
+    elif len(found) != spec.n:
         raise DataError(f"{spec.name}: {len(found)} examples, expected {spec.n}", hint=repair(spec, root))
     if found.aligned and spec.digest is not None and found.digest != spec.digest:
         raise DataError(
             f"{spec.name}: ids and labels have the hash {found.digest[:12]}, expected {spec.digest[:12]}: a file or label differs",
             hint=repair(spec, root),
         )
-    return found
 
 
-def part_of(found: ImageSet, spec: DatasetSpec, root: Path | None) -> ImageSet:
-    """The part of an official split that ``spec`` asks for: carved by hashes or by a mask file, then few-shot."""
+def part_of(found: ImageSet, spec: DatasetSpec, root: Path | None, store: Path | None = None) -> ImageSet:
+    """The part of an official split that ``spec`` asks for: carved by hashes or by a mask file, then few-shot.
+
+    ``store``: where the carving of a large set is kept.
+    """
     if spec.part is not None:
         if spec.mask is not None:
-            found = found.subset(carve.from_mask(spec, root, len(found)))
+            found = found.subset(carve.from_mask(spec, root, found.ids))
         else:
-            tracks = found.columns[spec.track] if spec.track else None
-            found = found.subset(carve.part(spec.part, found.ids, found.labels, val_per_class=spec.val_per_class, tracks=tracks))
+            found = found.subset(_carved(found, spec, spec.part, store if len(found) >= carve.LARGE else None))
     if spec.shots is not None:
+        _check_shots(found, spec, spec.shots)
         found = found.subset(carve.shots(found.ids, found.labels, spec.shots, seed=spec.shots_seed))
     return found
+
+
+def _carved(found: ImageSet, spec: DatasetSpec, part: str, store: Path | None) -> npt.NDArray[np.bool_]:
+    """Which examples are in a part carved by hashes; kept in ``store``, where there is one, under all that decides it."""
+    tracks = found.columns[spec.track] if spec.track else None
+
+    def make() -> npt.NDArray[np.bool_]:
+        return carve.part(part, found.ids, found.labels, val_per_class=spec.val_per_class, tracks=tracks)
+
+    key = [carve.VAL.decode(), found.digest, part, spec.val_per_class, spec.track]
+    return make() if store is None else carve.kept(store, key, len(found), make)
+
+
+def _check_shots(found: ImageSet, spec: DatasetSpec, shots: int) -> None:
+    """DataError for a class with fewer examples than asked, unless the spec's size says that there are no more."""
+    counts = np.bincount(found.labels, minlength=len(spec.classes)).tolist()
+    least = min(range(len(counts)), key=counts.__getitem__)
+    if counts[least] < shots and spec.n == shots * len(spec.classes):
+        name = spec.classes[least]
+        raise DataError(f"{spec.name}: {counts[least]} examples of {name!r}, expected {shots} or more", hint="fewer shots")
 
 
 def repair(spec: DatasetSpec, root: Path | None) -> str:

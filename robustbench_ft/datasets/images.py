@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,16 +46,36 @@ def decoded(content: bytes, name: str) -> Image.Image:
         raise DataError(f"image {name} cannot be decoded: {error}", hint=BROKEN) from error
 
 
+def check_there(folder: Path, files: Sequence[str], hint: str) -> list[Path]:
+    """DataError unless all ``files`` are below ``folder``; gives back the folders that hold them. Each is listed once."""
+    names: dict[str, set[str]] = {}
+    absent = []
+    for file in files:
+        parent, _, name = file.rpartition("/")
+        if parent not in names:
+            there = folder / parent
+            names[parent] = set(os.listdir(there)) if there.is_dir() else set()
+        if name not in names[parent]:
+            absent.append(file)
+    if absent:
+        raise DataError(f"{folder}: {len(absent)} of {len(files)} images are missing, the first is {absent[0]}", hint=hint)
+    return [folder / parent for parent in names]
+
+
 def image_set(
     spec: DatasetSpec, folder: Path, listing: Listing, image: Callable[[int], Image.Image] | None = None, *, aligned: bool = True
 ) -> ImageSet:
-    """The set of a listing: ``files`` below ``folder``, decoded as they are unless ``image`` says how."""
+    """The set of a listing: ``files`` below ``folder``, decoded as they are unless ``image`` says how.
+
+    The digest of a listing that is not aligned covers its files, so that no two mirrors are taken for each other.
+    """
     return ImageSet(
         spec.name,
         listing.ids,
         listing.labels,
         image or Files(folder, listing.files),
         listing.digest,
-        aligned=aligned,
+        aligned=aligned and listing.aligned,
+        pixels="" if listing.aligned else listing.digest,
         columns=listing.columns,
     )

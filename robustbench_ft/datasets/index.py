@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ import numpy.typing as npt
 from robustbench_ft.datasets import Labels, content_digest
 from robustbench_ft.files import canonical_json, digest, write_atomic
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Names(Sequence[str]):
@@ -35,7 +37,11 @@ class Names(Sequence[str]):
     @classmethod
     def of(cls, names: Iterable[str]) -> Names:
         """The same strings."""
-        parts = [name.encode() for name in names]
+        return cls.joined([name.encode() for name in names])
+
+    @classmethod
+    def joined(cls, parts: Sequence[bytes]) -> Names:
+        """The strings of these bytes, UTF-8."""
         return cls(b"".join(parts), np.cumsum([len(part) for part in parts], dtype=np.int64))
 
     @overload
@@ -77,17 +83,21 @@ class Listing:
     """Path of each image below the set's folder."""
     columns: Mapping[str, Labels] = field(default_factory=dict)
     digest: str = ""
-    """``content_digest`` of ids, labels and columns."""
+    """``content_digest`` of ids, labels and columns; of files too where not aligned."""
+    aligned: bool = True
+    """Whether the ids are the official ones."""
 
 
 def listing(entries: Iterable[tuple[str, int, str]], columns: Mapping[str, Sequence[int]] | None = None) -> Listing:
-    """The listing of (id, label, file) triples in any order, sorted by the bytes of the ids; ``columns`` in the entries' order."""
-    rows = list(entries)
-    keys = [key.encode() for key, _, _ in rows]
-    order = sorted(range(len(rows)), key=keys.__getitem__)
-    ids = Names.of(rows[i][0] for i in order)
-    labels = np.array([rows[i][1] for i in order], dtype=np.int64)
-    files = Names.of(rows[i][2] for i in order)
+    """The listing of (id, label, file) triples in any order, sorted by the bytes of the ids; ``columns`` in their order."""
+    keys, answers, paths = [], array("q"), []
+    for key, label, file in entries:  # bytes, not strings or tuples: a million of these are a third of the memory
+        keys.append(key.encode())
+        answers.append(label)
+        paths.append(file.encode())
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    ids, files = (Names.joined([parts[i] for i in order]) for parts in (keys, paths))
+    labels = np.array(answers, dtype=np.int64)[order]
     sorted_columns = {name: np.array(values, dtype=np.int64)[order] for name, values in (columns or {}).items()}
     return Listing(ids, labels, files, sorted_columns, content_digest(ids, labels, columns=sorted_columns))
 
@@ -101,8 +111,9 @@ def kept(store: Path, key: Any, build: Callable[[], tuple[Listing, Sequence[Path
     found = _read(path)
     if found is not None:
         return found
+    begun = time.time_ns()
     made, watched = build()
-    _write(path, made, watched)
+    _write(path, made, watched, begun)
     return made
 
 
@@ -130,7 +141,9 @@ def _read(path: Path) -> Listing | None:
             if str(kept["state"]) != _state(paths):
                 return None
             columns = {name[7:]: kept[name] for name in kept.files if name.startswith("column:")}
-            return Listing(_names(kept, "ids"), kept["labels"], _names(kept, "files"), columns, str(kept["digest"]))
+            return Listing(
+                _names(kept, "ids"), kept["labels"], _names(kept, "files"), columns, str(kept["digest"]), bool(kept["aligned"])
+            )
     except (OSError, ValueError, KeyError):
         return None
 
@@ -139,10 +152,13 @@ def _names(kept: Any, name: str) -> Names:
     return Names(kept[name].tobytes(), kept[f"{name}-ends"])
 
 
-def _write(path: Path, made: Listing, watched: Sequence[Path]) -> None:
-    """It only saves time: without space or permission the listing is made again next time."""
+def _write(path: Path, made: Listing, watched: Sequence[Path], begun: int) -> None:
+    """It only saves time: without space or permission, or where something changed since ``begun``, it is made again next time."""
     paths = [str(path.absolute()) for path in watched]
-    arrays: dict[str, Any] = {"labels": made.labels, "digest": made.digest, "state": _state(paths)}
+    with suppress(OSError):
+        if any(os.stat(path).st_mtime_ns > begun for path in paths):
+            return
+    arrays: dict[str, Any] = {"labels": made.labels, "digest": made.digest, "aligned": made.aligned, "state": _state(paths)}
     for name, names in (("ids", made.ids), ("files", made.files), ("watched", paths)):
         held = names if isinstance(names, Names) else Names.of(names)
         arrays |= {name: np.frombuffer(held.blob, np.uint8), f"{name}-ends": held.ends}

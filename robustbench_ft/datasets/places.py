@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustbench_ft.errors import MissingData
+from robustbench_ft.checksums import verify
+from robustbench_ft.errors import MissingData, UnknownName
 from robustbench_ft.specs import DatasetSpec
 
 
@@ -20,8 +21,26 @@ def place(spec: DatasetSpec, root: Path | None) -> Path:
     raise MissingData(f"{spec.name}: nothing at {looked}", hint=how(spec, root))
 
 
+def options(spec: DatasetSpec, *known: str) -> dict[str, str | int]:
+    """What the spec tells its reader beside; UnknownName for an option that the reader does not take."""
+    for name in spec.options:
+        if name not in known:
+            raise UnknownName(f"option of {spec.name} (format {spec.format}):", name, known)
+    return spec.options
+
+
 def how(spec: DatasetSpec, root: Path | None) -> str:
     """What to do to get a data set that is missing."""
     if spec.dataset:
         return f"rbft data prepare {spec.dataset} --data {root or 'DIR'}"
     return f"get {spec.source}" if spec.source else f"put it at {(root or Path('DIR')) / spec.path}"
+
+
+def official(spec: DatasetSpec, path: Path, hint: str) -> Path:
+    """``path``, a file of a data set; MissingData unless it is there, DataError unless its checksum is the one that is known."""
+    if not path.is_file():
+        raise MissingData(f"{spec.name}: no file {path}", hint=hint)
+    for name, expected in spec.checksums:
+        if name == path.name:
+            verify(path, expected, hint=hint)
+    return path
