@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from robustbench_ft import (
     submission,
     suites,
     tables,
+    track_boards,
+    track_page,
 )
 from robustbench_ft.boards import Board, Entry
 from robustbench_ft.errors import CheckError, MissingData, UnknownName
@@ -27,6 +29,7 @@ from robustbench_ft.files import printed_json, write_atomic
 from robustbench_ft.published import PublishedBoard, TrackRow
 from robustbench_ft.rows import row_json
 from robustbench_ft.submission import FindSuite
+from robustbench_ft.track_boards import TrackBoard
 
 PAGE = "leaderboard.md"
 SUBMISSIONS = "submissions"
@@ -44,6 +47,9 @@ class Contents:
     """Submissions with predictions, re-scored."""
     published: list[PublishedBoard]
     tracks: dict[str, list[TrackRow]]
+    """Published figures on tracks."""
+    track_boards: list[TrackBoard] = field(default_factory=list)
+    """Submissions of suites of a track."""
 
     def pictures(self) -> Iterator[tuple[str, Callable[..., None]]]:
         """Per picture its path without suffix, relative to the page, and what draws it into files."""
@@ -59,6 +65,7 @@ class Contents:
     def text(self) -> str:
         """The page between its markers; the start models stand with the published figures."""
         found = [page.section(board, picture_file(board)) for board in self.boards]
+        found += [track_page.section(board) for board in self.track_boards]
         found += [published_page.section(board, picture_file(board) if board.drawable else None) for board in self.published]
         found += [published_page.track_section(name, rows) for name, rows in self.tracks.items()]
         if self.published:
@@ -83,8 +90,9 @@ def read(root: Path, find: FindSuite = suites.load) -> Contents:
     if not folder.is_dir():
         raise MissingData(f"no {SUBMISSIONS}/ in {root}; expected a checkout, which holds it", hint="rbft leaderboard CHECKOUT")
     publications = published.read_all(folder)
-    ranked = boards.boards(submission.read_all(folder, find))
-    return Contents(ranked, published.boards(publications), published.tracks(publications))
+    submissions = submission.read_all(folder, find)
+    together = track_boards.boards(submissions, map(suites.track, suites.track_names()))
+    return Contents(boards.boards(submissions), published.boards(publications), published.tracks(publications), together)
 
 
 def picture_file(board: Board | PublishedBoard) -> str:
@@ -127,12 +135,14 @@ def export(contents: Contents, name: str) -> str:
     if name == "json":
         found = [to_json(board) for board in contents.boards] + [published.to_json(board) for board in contents.published]
         rows = start_models.rows() if contents.published else []
-        return printed_json({"boards": found, "start_models": rows}) + "\n"
+        tracks = [track_boards.to_json(board) for board in contents.track_boards]
+        return printed_json({"boards": found, "tracks": tracks, "start_models": rows}) + "\n"
     if name == "csv":
         return tables.to_csv(_csv_rows(contents))
     if name in tables.FORMATS and name in FORMATS:
         style = tables.FORMATS[name]
         texts = [page.main_table(board, style) for board in contents.boards]
+        texts += [track_page.main_table(board, name, style) for board in contents.track_boards for name in board.measures]
         texts += [published_page.main_table(board, board.listed, style) for board in contents.published]
         return "\n\n".join(texts) + "\n"
     raise UnknownName("format", name, FORMATS)
@@ -142,6 +152,9 @@ def _csv_rows(contents: Contents) -> Iterator[dict[str, Any]]:
     for board in contents.boards:
         document = to_json(board)
         yield from ({"suite": document["suite"], "start": document["start"]["name"], **row} for row in document["rows"])
+    for together in contents.track_boards:
+        about = {"suite": together.track.name, "start": together.start.name}
+        yield from (about | track_boards.row_json(entry) for entry in together.entries)
     for evidence in contents.published:
         yield from published.rows_json(evidence)
 

@@ -113,8 +113,11 @@ def _cells(entry: Entry, scores: Scores, style: Format) -> list[str]:
 
 def _measured_by(panel: Panel) -> str:
     """The metrics of the sets, where one of them is another than top-1; and the ranking of a suite without shifts."""
-    others = {spec.name: spec.measure for spec in panel.tests if spec.metric != "top1"}
-    told = f" Measured by: {', '.join(f'{name} {what}' for name, what in others.items())}; else top-1." if others else ""
+    by: dict[str, list[str]] = {}
+    for spec in panel.tests:
+        if spec.metric != "top1":
+            by.setdefault(spec.measure, []).append(spec.name)
+    told = "".join(f" {what[0].upper()}{what[1:]}: {', '.join(names)}." for what, names in by.items())
     return told + ("" if panel.headline_shifts else f" Rows are ranked by {panel.test.name}.")
 
 

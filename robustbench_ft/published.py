@@ -212,7 +212,7 @@ def disputed(board: PublishedBoard) -> list[list[Evidence]]:
 
 @dataclass(frozen=True)
 class TrackRow:
-    """One row of a track: an accuracy per data set, and their plain mean where all are there."""
+    """One row of a track: an accuracy per data set, and their plain mean where it has all that any row has."""
 
     source: Publication
     record: PublishedRecord
@@ -221,22 +221,29 @@ class TrackRow:
 
 
 def tracks(publications: Iterable[Publication]) -> dict[str, list[TrackRow]]:
-    """Per track, its rows, best mean first."""
-    found: dict[str, list[TrackRow]] = {}
+    """Per track, its rows, best mean first; the mean is over the sets that a row of the track has."""
+    pairs: dict[str, list[Pair]] = {}
     for publication in publications:
         for record in publication.records:
-            track = suites.panel(record.suite)
-            if isinstance(track, Track):
-                found.setdefault(track.name, []).append(_track_row(track, publication, record))
+            if isinstance(suites.panel(record.suite), Track):
+                pairs.setdefault(record.suite, []).append((publication, record))
+    found = {
+        name: [_track_row(shown_sets(name, [record for _, record in each]), *pair) for pair in each]
+        for name, each in pairs.items()
+    }
     return {name: sorted(each, key=lambda row: -row.mean.value if row.mean else 1.0) for name, each in found.items()}
 
 
-def _track_row(track: Track, source: Publication, record: PublishedRecord) -> TrackRow:
-    figures = [(spec.name, record.values[spec.name]) for spec in track.sets if spec.name in record.values]
+def shown_sets(track: str, found: Sequence[PublishedRecord]) -> list[str]:
+    """The sets of a track that a row has a figure on, in the track's order."""
+    return [spec.name for spec in suites.track(track).sets if any(spec.name in record.values for record in found)]
+
+
+def _track_row(sets: Sequence[str], source: Publication, record: PublishedRecord) -> TrackRow:
+    figures = [(name, record.values[name]) for name in sets if name in record.values]
     scores = {name: linear([Term(1.0, figure.accuracy, figure.n, figure.half)]) for name, figure in figures}
-    share = 1 / len(track.sets)
-    terms = [Term(share, figure.accuracy, figure.n, figure.half) for _, figure in figures]
-    return TrackRow(source, record, scores, linear(terms) if len(figures) == len(track.sets) else None)
+    terms = [Term(1 / len(sets), figure.accuracy, figure.n, figure.half) for _, figure in figures]
+    return TrackRow(source, record, scores, linear(terms) if len(figures) == len(sets) else None)
 
 
 def to_json(board: PublishedBoard) -> dict[str, Any]:

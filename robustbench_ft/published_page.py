@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from robustbench_ft import score_tables, suites, tables
 from robustbench_ft.page import DETAILS, baseline_note
-from robustbench_ft.published import STATUS, Evidence, PublishedBoard, TrackRow, disputed, label, origin, title
+from robustbench_ft.published import STATUS, Evidence, PublishedBoard, TrackRow, disputed, label, origin, shown_sets, title
 from robustbench_ft.score_tables import mean_cells, mean_headers, rho_cells, rho_headers, short_names
 from robustbench_ft.tables import ABSENT, Format, layout, percent, plain, plus_minus
 
@@ -98,16 +98,15 @@ def _marks(board: PublishedBoard) -> list[str]:
     return [note for note in score_tables.notes(board.scores) if note[0] in score_tables.MARKS]
 
 
-def track_section(name: str, found: Iterable[TrackRow]) -> str:
-    """One track: a column per data set and their mean."""
-    track = suites.panel(name)
-    assert isinstance(track, suites.Track)
-    header = [["method"], ["start model"], ["figures from"], *([spec.name] for spec in track.sets), ["mean"], ["chosen by"]]
+def track_section(name: str, found: Sequence[TrackRow]) -> str:
+    """One track: a column per data set that a row has, and their mean."""
+    track, names = suites.track(name), shown_sets(name, [row.record for row in found])
+    header = [["method"], ["start model"], ["figures from"], *([each] for each in names), ["mean"], ["chosen by"]]
     cells = []
     for row in found:
         record = row.record
         about = [plain(title(record)), plain(record.start), plain(f"{row.source.short}, {record.table} ({record.provenance})")]
-        scores = [plus_minus(row.scores.get(spec.name)) for spec in track.sets]
+        scores = [plus_minus(row.scores.get(each)) for each in names]
         cells.append([*about, *scores, plus_minus(row.mean), tables.chosen(record.selection)])
     about_it = f"{plain(track.title)}. Each column is a model of its own, tuned on that data set."
     return "\n\n".join([f"## {name}: published figures", about_it, layout(header, cells, MARKDOWN, left=3)]) + "\n"
