@@ -12,9 +12,10 @@ from typing import Any
 
 from tabulate import tabulate
 
-from robustbench_ft import baselines, method, score_tables, suites
+from robustbench_ft import baselines, data_show, datafiles, method, score_tables, suites
 from robustbench_ft.errors import UnknownName
 from robustbench_ft.files import default_folder, printed_json
+from robustbench_ft.specs import DatasetSpec
 
 Rows = list[dict[str, Any]]
 
@@ -27,13 +28,13 @@ def methods() -> Rows:
 
 def all_suites() -> Rows:
     """The suites and tracks that ship with the package; published figures can be scored on all of them."""
-    return [_suite_row(suites.panel(name)) for name in suites.panel_names()]
+    return [_suite_row(suites.load(name) if suites.is_suite(name) else suites.panel(name)) for name in suites.panel_names()]
 
 
 def _suite_row(found: suites.Panel | suites.Track) -> dict[str, Any]:
     about: dict[str, Any] = {"suite": found.name, "title": found.title}
     if isinstance(found, suites.Track):
-        return about | {"rbft": "score", "ID test": "each", "shifts": ", ".join(spec.name for spec in found.sets)}
+        return about | {"rbft": "track", "ID test": "each suite's", "shifts": f"suites: {', '.join(found.suites)}"}
     verbs = "evaluate, score" if isinstance(found, suites.Suite) else "score"
     return about | {"rbft": verbs, "ID test": found.test.name, "shifts": ", ".join(s.name for s in found.shifts)}
 
@@ -52,7 +53,15 @@ def lines() -> Rows:
     return [{"baseline": b.id, "suite": b.suite, "models": len(b.models), "hash": b.hash[:12]} for b in found]
 
 
-LISTS: dict[str, Callable[[], Rows]] = {"methods": methods, "suites": all_suites, "models": models, "baselines": lines}
+LISTS: dict[str, Callable[[], Rows]] = {
+    "methods": methods,
+    "suites": all_suites,
+    "datasets": data_show.listed,
+    "models": models,
+    "baselines": lines,
+}
+WIDTHS = {"methods": [None, 78], "datasets": [None, 40, 44], "suites": [None, 40, None, None, 60]}
+FEW = 8  # class names that a suite is shown with
 
 
 def listing(what: str, *, as_json: bool) -> str:
@@ -60,22 +69,39 @@ def listing(what: str, *, as_json: bool) -> str:
     if what not in LISTS:
         raise UnknownName("list", what, LISTS, hint="rbft list methods")
     rows = LISTS[what]()
-    widths = [None, 78] if what == "methods" else None
+    widths = WIDTHS.get(what)
     shown = [{k: v for k, v in row.items() if k != "fields"} for row in rows]
     return printed_json(rows) if as_json else tabulate(shown, headers="keys", maxcolwidths=widths)
 
 
 def show(name: str, *, suite: str, as_json: bool) -> str:
-    """A baseline line (``mini@1``), a suite or a method, in full."""
+    """A baseline line (``mini@1``), a suite, a data set or a method, in full; where a suite and a data set share a name, both."""
     if "@" in name:
         return _show_baseline(name, as_json=as_json)
-    if name.lower() in suites.panel_names() or name.endswith(".toml"):
-        found = suites.panel(name)
-        return _show_suite(found, as_json=as_json) if isinstance(found, suites.Suite) else _show_panel(found, as_json=as_json)
+    if data_show.is_dataset(name):
+        return _show_dataset(name, as_json=as_json)
+    if suites.is_suite(name):
+        return _show_suite(suites.load(name), as_json=as_json)
+    if name.lower() in suites.panel_names():
+        return _show_panel(suites.panel(name), as_json=as_json)
     versions = [known for known in baselines.names() if known.startswith(f"{name}@")]
     if versions:
         raise UnknownName("baseline", name, versions, hint=f"rbft show {versions[-1]}")
     return _show_method(name, suite=suite, as_json=as_json)
+
+
+def _show_dataset(name: str, *, as_json: bool) -> str:
+    """A data set; below the suite of its name, where there is one."""
+    found = datafiles.load(name)
+    suite = suites.panel(name) if not name.endswith(".toml") and name.lower() in suites.panel_names() else None
+    suite = suites.load(name) if suite is not None and suites.is_suite(name) else suite
+    if as_json:
+        about = suite.model_dump(mode="json") | {"dataset": data_show.as_json(found)} if suite else data_show.as_json(found)
+        return printed_json(about)
+    if suite is None:
+        return data_show.show(found)
+    above = _show_suite(suite, as_json=False) if isinstance(suite, suites.Suite) else _show_panel(suite, as_json=False)
+    return f"Suite {suite.name}: {above}\n\nData set {found.name}: {data_show.show(found)}"
 
 
 def _show_method(name: str, *, suite: str, as_json: bool) -> str:
@@ -97,10 +123,18 @@ def _show_suite(suite: suites.Suite, *, as_json: bool) -> str:
     if as_json:
         return suite.model_dump_json(indent=1)
     roles = [("train", suite.train), ("val", suite.val), ("test (ID)", suite.test), *(("shift", s) for s in suite.shifts)]
-    rows = [(role, s.name, s.n, s.metric, "yes" if s.headline else "no", (s.digest or "")[:12]) for role, s in roles]
+    rows = [(role, s.name, _of(s), s.n, s.metric, "yes" if s.headline else "no", (s.digest or "")[:12]) for role, s in roles]
+    more = f" ... {len(suite.classes)} in all" if len(suite.classes) > 3 * FEW else ""
+    classes = ", ".join(suite.classes[:FEW] if more else suite.classes) + more
     head = [f"{suite.title} (version {suite.version}, protocol {suite.protocol[:12]})", "", f"start {suite.start}"]
-    head += [f"baseline {suite.baseline}", f"classes {', '.join(suite.classes)}", f"templates {len(suite.templates)}", ""]
-    return "\n".join(head) + "\n" + tabulate(rows, headers=["role", "set", "n", "metric", "in the mean", "digest"])
+    head += [f"baseline {suite.baseline}", f"classes {classes}", f"templates {len(suite.templates)}", ""]
+    return "\n".join(head) + "\n" + tabulate(rows, headers=["role", "set", "data set", "n", "metric", "in the mean", "digest"])
+
+
+def _of(spec: DatasetSpec) -> str:
+    """Data set and official split of a set, and the part of it: ``imagenet/train, val part``."""
+    part = f", {spec.part} part" if spec.part else ""
+    return f"{spec.dataset or spec.format}/{spec.split}{part}" + (", own head" if spec.head == "own" else "")
 
 
 def _show_panel(found: suites.Panel | suites.Track, *, as_json: bool) -> str:
@@ -109,7 +143,14 @@ def _show_panel(found: suites.Panel | suites.Track, *, as_json: bool) -> str:
         return found.model_dump_json(indent=1)
     sets = found.sets if isinstance(found, suites.Track) else found.tests
     rows = [(s.name, s.n, s.metric, "yes" if s.headline else "no", ", ".join(s.aliases)) for s in sets]
-    head = [f"{found.title} (for rbft score: tables and published figures)", ""]
+    what = (
+        "a track: the suites below, one by one"
+        if isinstance(found, suites.Track)
+        else "for rbft score: tables and published figures"
+    )
+    head = [f"{found.title} ({what})", ""]
+    if isinstance(found, suites.Track):
+        head += [f"suites {', '.join(found.suites)}", ""]
     if isinstance(found, suites.Panel):
         head += [f"baseline {found.baseline or f'none: {found.no_baseline}'}", ""]
     table = tabulate(
@@ -121,7 +162,8 @@ def _show_panel(found: suites.Panel | suites.Track, *, as_json: bool) -> str:
 def _show_baseline(name: str, *, as_json: bool) -> str:
     baseline = baselines.load(name)
     known = [suites.panel(one) for one in suites.panel_names()]
-    panels = [panel for panel in known if isinstance(panel, suites.Panel) and panel.test.name == baseline.id_set]
+    panels = [panel for panel in known if isinstance(panel, suites.Panel) and not panel.variant_of]
+    panels = [panel for panel in panels if panel.test.name == baseline.id_set]
     panels = panels or [baseline.panel()]
     return printed_json(baseline.to_json(panels)) if as_json else score_tables.baseline_table(baseline, panels)
 

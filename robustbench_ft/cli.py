@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from robustbench_ft.data_cli import data_app
 from robustbench_ft.errors import RbftError, UsageError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 
 baseline_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Baseline lines of your own reference models.")
 app.add_typer(baseline_app, name="baseline")
+app.add_typer(data_app, name="data")
 
 INTERRUPTED = 130
 # Of click, or of the copy of click in newer versions of typer.
@@ -67,7 +69,7 @@ def evaluate(
         typer.Option("--chosen-by", help="What chose a field given by --set: FIELD=default|id_val|oracle."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    data: Annotated[Path | None, typer.Option(help="Folder with the data sets.")] = None,
+    data: Annotated[Path | None, typer.Option(envvar="RBFT_DATA", help="Folder with the data sets.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for record, pack and picture. Default: runs/SUITE/METHOD/seed-N.")
     ] = None,
@@ -184,7 +186,7 @@ def leaderboard(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, suites, models or baselines.")],
+    what: Annotated[str, typer.Argument(help="methods, suites, datasets, models or baselines.")],
     as_json: Json = False,
 ) -> None:
     """List what can be named."""
@@ -195,7 +197,7 @@ def list_(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A method, a suite or a baseline line such as mini@1.")],
+    name: Annotated[str, typer.Argument(help="A method, a suite, a data set or a baseline line such as mini@1.")],
     suite: SuiteName = "mini",
     as_json: Json = False,
 ) -> None:

@@ -190,8 +190,9 @@ def _gap_note(board: Board) -> list[str]:
     if gap.seed:
         seed = f"{100 * gap.seed.variance**0.5:.2f} points (pooled, {gap.seed.df:.0f} degrees of freedom)"
     image = f"{100 * gap.image_variance**0.5:.2f} points"
+    what = ranked_by(board.scores.panel)
     return [
-        f"Smallest gap this board can resolve: **{points} points** in {ranked_by(board.scores.panel)}, found with 80% probability by one "
+        f"Smallest gap this board can resolve: **{points} points** in {what}, found with 80% probability by one "
         f"paired test at 5% of two rows with 3 seeds each: (t_0.975 + t_0.8) sqrt(V_img + 2/3 s^2). sqrt(V_img) = "
         f"{image} is the image noise of a paired difference ({n} ID images; median over pairs of rows); s, the SD of "
         f"one seed, is {seed}. Holm's correction over all rows asks for more."

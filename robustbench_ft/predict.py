@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -50,11 +51,11 @@ def predict(
     classifier's own head.
     """
     answers: dict[str, dict[str, list[Answers]]] = {name: {g: [] for g in groupings} for name in classifiers}
+    makers = {name: _maker(make, words, once=len(classifiers) == 1) for name, make in classifiers.items()}
     with progress(f"evaluating on {images.name}", len(images) * len(classifiers)) as bar:
-        for pixels in _chunks(images, preprocess, how):
-            for name, make in classifiers.items():
-                model = make() if words is None else make().reading(*words)
-                for logits in _logits(model, pixels, how):
+        for pixels in _chunks(images, preprocess, how, readers=len(classifiers)):
+            for name, make in makers.items():
+                for logits in _logits(make(), pixels, how):
                     for grouping, groups in groupings.items():
                         answers[name][grouping].append(_answer(logits, groups))
                     bar.advance(name, by=len(logits))
@@ -77,6 +78,15 @@ def accuracy(model: Classifier, images: ImageSet) -> float:
     """Top-1 in [0, 1], for choices on val."""
     answers = predict({"model": lambda: model}, images, {"own": None}, preprocess=model.preprocess)["model"]["own"]
     return float(np.mean(answers == images.labels))
+
+
+def _maker(make: Callable[[], Classifier], words: Words | None, *, once: bool) -> Callable[[], Classifier]:
+    """Makes a classifier under its own words or others; ``once``: at the first call, to be held for the others."""
+
+    def made() -> Classifier:
+        return make() if words is None else make().reading(*words)
+
+    return cache(made) if once else made
 
 
 class _Decoded(Dataset[Tensor | RbftError]):
@@ -108,8 +118,8 @@ def _together(pixels: list[Tensor | RbftError]) -> Tensor | RbftError:
     return batch
 
 
-def _chunks(images: ImageSet, preprocess: Preprocess, how: Evaluation) -> Iterator[list[Tensor]]:
-    """Batches of pixels, uint8 [B, 3, H, W], as many at a time as CHUNK_BYTES hold."""
+def _chunks(images: ImageSet, preprocess: Preprocess, how: Evaluation, *, readers: int = 1) -> Iterator[list[Tensor]]:
+    """Batches of pixels, uint8 [B, 3, H, W]: one at a time for one reader, for several as many as CHUNK_BYTES hold."""
     loader = DataLoader(
         _Decoded(images, preprocess), how.batch_size, num_workers=how.workers, collate_fn=_together, generator=torch.Generator()
     )
@@ -117,8 +127,10 @@ def _chunks(images: ImageSet, preprocess: Preprocess, how: Evaluation) -> Iterat
     for batch in loader:
         if isinstance(batch, RbftError):
             raise batch
-        held.append(torch.from_numpy(batch.numpy().copy()) if batch.is_shared() else batch)  # there is little shared memory
-        if sum(part.numel() for part in held) + batch.numel() > CHUNK_BYTES:
+        if batch.is_shared() and readers > 1:  # to be held, and there is little shared memory
+            batch = torch.from_numpy(batch.numpy().copy())
+        held.append(batch)
+        if readers == 1 or sum(part.numel() for part in held) + batch.numel() > CHUNK_BYTES:
             yield held
             held = []
     if held:

@@ -22,6 +22,11 @@ class Bar:
         if self._view is not None and self._task is not None:
             self._view.update(self._task, advance=by, note=note)
 
+    def total(self, steps: int) -> None:
+        """Say how many steps there are, where that was not known."""
+        if self._view is not None and self._task is not None:
+            self._view.update(self._task, total=steps)
+
 
 @contextmanager
 def progress(label: str, total: int, *, done: int = 0) -> Iterator[Bar]:

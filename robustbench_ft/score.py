@@ -37,7 +37,8 @@ class RunScores(Scores):
 def score(runs: Sequence[RunRecord], by: Yardstick | None = None, *, hits: Sequence[Hits] = (), brief: bool = False) -> RunScores:
     """One row per point of ``runs``, which are the seeds of one (suite, start, method).
 
-    ``by``: default the suite's own, with its baseline. ``hits``: per run, of its headline, where predictions are at hand. ``brief``: the headline alone, which is what a board's tables
+    ``by``: default the suite's own, with its baseline. ``hits``: per run, of its headline, where predictions are at hand.
+    ``brief``: the headline alone, which is what a board's tables
     show. ProtocolError where suite, records and baseline differ in protocol; DataError where the records are not of one
     row or lack the ID test set.
     """

@@ -52,12 +52,12 @@ def render(scores: Scores, name: str, heading: str) -> str:
         return to_csv(row_json(row, scores.panel) for row in scores.rows)
     style = FORMATS[name]
     parts = [sentence(heading, name), main_table(scores, style)]
-    if any(row.id_on for row in scores.rows):
-        parts.append(sentence("ID accuracy on the classes of each shift that has not all:", name))
-        parts.append(companions_table(scores, style))
     if scores.measured:
         parts.append(sentence("Effective robustness per shift, with 95% interval and z:", name))
         parts.append(effective_table(scores, style))
+    if any(row.id_on for row in scores.rows):
+        parts.append(sentence("ID accuracy on the classes of each shift that has not all:", name))
+        parts.append(companions_table(scores, style))
     return "\n\n".join([*parts, *(sentence(note, name) for note in notes(scores))]) + "\n"
 
 

@@ -13,7 +13,7 @@ Metric = Literal["top1", "pm", "mean-per-class", "macro-f1", "worst-region"]
 """``pm``: anchors whose every reviewed neighbour within ``within`` frames is right too, of all anchors."""
 
 
-LOCATING = frozenset({"folder", "mirror", "list", "suffix", "files", "labels"})
+LOCATING = frozenset({"folder", "mirror"})
 """Options that say where a split lies and what it is called there: they may learn more names under the same protocol."""
 
 

@@ -44,7 +44,7 @@ class PackedHits(Mapping[str, npt.NDArray[Any]]):
     """``metrics.Hits`` in little space: right or wrong eight images a byte, bootstraps as they are."""
 
     def __init__(self, sizes: dict[str, int], bits: bytes, draws: dict[str, bytes] | None = None) -> None:
-        """``sizes``: images per name; ``bits``: each name's, in order, padded to whole bytes; ``draws``: float64, little-endian."""
+        """``sizes``: images per name; ``bits``: each name's, padded to whole bytes; ``draws``: float64, little-endian."""
         self.sizes, self.bits, self.draws = sizes, bits, draws or {}
         self._at, at = {}, 0
         for name, n in sizes.items():

@@ -113,7 +113,7 @@ LEAKS = {
     "opens_ood_data_by_its_reader": (
         "        from robustbench_ft.datasets import mini\n"
         "        suite = suites.load(SUITE)\n"
-        "        mini.read(suite, suite.shifts[0], None, STORE)\n"
+        "        mini.read(suite.shifts[0], None, STORE)\n"
         "        return tune(start, task)\n"
     ),
     "renders_mini_itself": "        world.render(900, 'sketch', range(20))\n        return tune(start, task)\n",

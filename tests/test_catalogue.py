@@ -58,14 +58,30 @@ def test_a_suite_is_shown_with_its_sets(tiny: Suite) -> None:
     assert json.loads(catalogue.show(str(tiny.file), suite="mini", as_json=True))["name"] == "tiny"
 
 
-@pytest.mark.parametrize("name", ["imagenet", "video", "fmow", "transfer"])
+@pytest.mark.parametrize("name", [name for name in suites.panel_names() if not suites.is_suite(name)])
 def test_what_can_only_be_scored_is_shown_with_its_sets(name: str) -> None:
     text, panel = catalogue.show(name, suite="mini", as_json=False), suites.panel(name)
     specs = panel.sets if isinstance(panel, suites.Track) else panel.tests
     lines = {line.split()[0]: line.split() for line in text.splitlines() if line}
     for spec in specs:
-        assert lines[spec.name][1:3] == [str(spec.n), spec.metric]
+        assert lines[spec.name][1:3] == [str(spec.n), spec.metric] or (spec.n is None and lines[spec.name][1] == spec.metric)
     assert panel.title in text and json.loads(catalogue.show(name, suite="mini", as_json=True))["name"] == name
+
+
+def test_a_suite_of_a_thousand_classes_is_shown_with_a_few_and_the_data_set_of_each_set() -> None:
+    text = catalogue.show("imagenet", suite="mini", as_json=False)
+    assert "classes tench, goldfish, great white shark" in text and "... 1000 in all" in text and "toilet paper" not in text
+    assert max(map(len, text.splitlines())) < 200
+    assert any("imagenet-minival" in line and "imagenet/train, val part" in line for line in text.splitlines())
+    assert any("objectnet-own-names" in line and "objectnet/test, own head" in line for line in text.splitlines())
+    few = catalogue.show("imagenet:16-shot-seed-3", suite="mini", as_json=False)
+    assert "imagenet-train-16-shot" in few and "16000" in few
+
+
+def test_suites_are_listed_with_the_sets_that_rbft_reads() -> None:
+    rows = {row["suite"]: row for row in json.loads(catalogue.listing("suites", as_json=True))}
+    assert "objectnet-own-names" in rows["imagenet"]["shifts"] and "original-encoding" not in rows["imagenet"]["shifts"]
+    assert max(map(len, catalogue.listing("suites", as_json=False).splitlines())) < 200
 
 
 def test_a_baseline_is_shown_with_every_line() -> None:

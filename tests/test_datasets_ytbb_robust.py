@@ -19,7 +19,7 @@ from robustbench_ft.specs import DatasetSpec
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "metadata" / "ytbb-robust"
 DATASET = datafiles.load("ytbb-robust")
 SPEC = DatasetSpec.model_validate(DATASET.table("test"))
-MINIATURE = SPEC.model_copy(update={"n": len(miniature.YTBB_FRAMES), "checksums": ()})
+MINIATURE = SPEC.model_copy(update={"n": len(miniature.YTBB_FRAMES), "checksums": (), "unconfirmed": False})
 METADATA = "ytbb-robust_metadata"
 CAR, NONE = 23, 22
 

@@ -43,7 +43,9 @@ def rbft(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
     return int(ended.value.code or 0)
 
 
-def test_the_example_runs_as_it_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_runs_as_it_is_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     commands = [line for line in DOC.read_text().splitlines() if line.startswith("rbft ") and "pets.toml" in line]
     assert len(commands) == 2
     for command in commands:

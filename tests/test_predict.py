@@ -117,10 +117,20 @@ def test_pixels_held_in_pieces_give_the_same_answers(start: Classifier, task: Ta
     whole = predict({"m": lambda: start}, task.val, {"own": None}, preprocess=start.preprocess)["m"]["own"]
     monkeypatch.setattr(module, "CHUNK_BYTES", 20 * 3 * 32 * 32)
     how = Evaluation(batch_size=8)
-    made = [sum(map(len, pieces)) for pieces in module._chunks(task.val, start.preprocess, how)]
+    made = [sum(map(len, pieces)) for pieces in module._chunks(task.val, start.preprocess, how, readers=2)]
     assert made == [16, 16, 16, 12]
-    found = predict({"m": lambda: start}, task.val, {"own": None}, how=how, preprocess=start.preprocess)["m"]["own"]
-    assert np.array_equal(found, whole)
+    assert [sum(map(len, pieces)) for pieces in module._chunks(task.val, start.preprocess, how)] == [8] * 7 + [4]
+    for workers in (0, 1):
+        how = Evaluation(batch_size=8, workers=workers)
+        found = predict({"m": lambda: start, "n": lambda: start}, task.val, {"own": None}, how=how, preprocess=start.preprocess)
+        assert np.array_equal(found["m"]["own"], whole) and np.array_equal(found["n"]["own"], whole)
+
+
+def test_a_classifier_on_its_own_is_made_once(start: Classifier, task: Task) -> None:
+    made = []
+    how = Evaluation(batch_size=8)
+    predict({"m": lambda: made.append(1) or start}, task.val, {"own": None}, how=how, preprocess=start.preprocess)
+    assert made == [1]
 
 
 def test_prediction_leaves_the_random_state_alone(start: Classifier, task: Task) -> None:

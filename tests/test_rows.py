@@ -73,8 +73,8 @@ def test_a_set_of_unknown_size_has_a_value_and_no_interval() -> None:
     (row,) = scores.rows
     assert row.scores["toy-a"][::3] == (0.35, None) and math.isnan(row.scores["toy-a"].low)
     assert not math.isnan(row.scores["toy-v2"].high)
-    for interval in (row.ood_mean, row.id_ood_mean, row.effective["toy-a"], row.effective_mean, row.relative["toy-a"]):
-        assert interval and not math.isnan(interval.value) and math.isnan(interval.low) and math.isnan(interval.high)
+    for found in (row.ood_mean, row.id_ood_mean, row.effective["toy-a"], row.effective_mean, row.relative["toy-a"]):
+        assert found and not math.isnan(found.value) and math.isnan(found.low) and math.isnan(found.high)
     assert row.ood_mean and row.ood_mean.value == pytest.approx(0.44)
     assert not panel.shifts[-1].binomial and panel.shifts[0].binomial
     document = to_json(scores)["rows"][0]

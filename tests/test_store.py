@@ -83,7 +83,21 @@ def test_a_key_covers_every_file_of_the_package_that_a_fit_runs() -> None:
     """What methods import, and what that imports; but declarations, printing, and data, which has a digest."""
     import ast
 
-    free = {"errors", "progress", "files", "suites", "recipes", "datasets", "seal", "store", "packs", "mini", "labels", "specs", "values"}
+    free = {
+        "errors",
+        "progress",
+        "files",
+        "suites",
+        "recipes",
+        "datasets",
+        "seal",
+        "store",
+        "packs",
+        "mini",
+        "labels",
+        "specs",
+        "values",
+    }
     wanted, seen = {"soups", "losses", "train", "batches", "model", "predict", "weights", "method"}, set()
     while wanted - seen:
         name = (wanted - seen).pop()

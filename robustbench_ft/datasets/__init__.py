@@ -140,10 +140,8 @@ def check(found: ImageSet, spec: DatasetSpec, root: Path | None) -> None:
     elif len(found) != spec.n:
         raise DataError(f"{spec.name}: {len(found)} examples, expected {spec.n}", hint=repair(spec, root))
     if found.aligned and spec.digest is not None and found.digest != spec.digest:
-        raise DataError(
-            f"{spec.name}: ids and labels have the hash {found.digest[:12]}, expected {spec.digest[:12]}: a file or label differs",
-            hint=repair(spec, root),
-        )
+        told = f"ids and labels have the hash {found.digest[:12]}, expected {spec.digest[:12]}: a file or label differs"
+        raise DataError(f"{spec.name}: {told}", hint=repair(spec, root))
 
 
 def part_of(found: ImageSet, spec: DatasetSpec, root: Path | None, store: Path | None = None) -> ImageSet:
