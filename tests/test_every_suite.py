@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import json
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -13,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from miniatures import arrays, imagenet, video, wilds
+from miniatures.clip import write_clip
 from sklearn.metrics import f1_score
 from test_datasets_cifar import pixels, write_batches
 
@@ -32,36 +31,11 @@ from robustbench_ft.suites import Suite
 
 METHODS = ("zeroshot", "ft", "lp", "lpft", "l2sp", "flyp", "wiseft", "uniform_soup", "greedy_soup")
 INFO = 'title = "{}"\nauthors = ["a test"]\npaper = ""\ndate = "2026-01-01"\nlicence = "MIT"\n'
-CONFIG = {
-    "model_cfg": {
-        "embed_dim": 32,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-    },
-    "preprocess_cfg": {
-        "mean": [0.48, 0.46, 0.41],
-        "std": [0.27, 0.26, 0.28],
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    },
-}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The smallest CLIP that open_clip builds, with random weights, in a folder as open_clip saves it."""
-    import open_clip
-    from safetensors.torch import save_file
-
-    folder = tmp_path_factory.mktemp("model")
-    (folder / "open_clip_config.json").write_text(json.dumps(CONFIG))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        clip = open_clip.model.CLIP(**CONFIG["model_cfg"])
-    for parameter in clip.parameters():  # louder than open_clip's, so that it answers many classes
-        parameter.data.mul_(4)
-    save_file(clip.state_dict(), folder / "open_clip_model.safetensors")
-    return f"local-dir:{folder}"
+    return write_clip(tmp_path_factory.mktemp("model"))
 
 
 def imagenet_suite(folder: Path) -> Suite:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from miniatures.clip import write_clip
 from PIL import Image
 
 from robustbench_ft import packs
@@ -16,19 +17,6 @@ from robustbench_ft.words import class_table
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "imagenet-samples"
 TEMPLATES = ("a photo of a {}.", "a drawing of the {}.")
-CONFIG = {
-    "model_cfg": {
-        "embed_dim": 64,
-        "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
-    },
-    "preprocess_cfg": {
-        "mean": [0.48, 0.46, 0.41],
-        "std": [0.27, 0.26, 0.28],
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    },
-}
 SUITE = """
 name = "samples"
 title = "One photo of each class of ImageNet"
@@ -58,20 +46,8 @@ pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs the photos o
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small CLIP with random weights, saved as open_clip saves them."""
-    import open_clip
-    from safetensors.torch import save_file
-
-    folder = tmp_path_factory.mktemp("model")
-    (folder / "open_clip_config.json").write_text(json.dumps(CONFIG))
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        clip = open_clip.model.CLIP(**CONFIG["model_cfg"])
-        for parameter in clip.parameters():  # louder than open_clip's, so that it answers many classes
-            parameter.data.mul_(4)
-    save_file(clip.state_dict(), folder / "open_clip_model.safetensors")
-    return folder
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_clip(tmp_path_factory.mktemp("model"), image_size=64, width=64, layers=2, patch_size=16)
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +61,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def plain_loop(model: Path, files: list[Path]) -> list[int]:
+def plain_loop(model: str, files: list[Path]) -> list[int]:
     """Zero-shot answers the way open_clip's README does it: its model, its transform, image by image."""
     import open_clip
 
-    clip, transform = open_clip.create_model_from_pretrained(f"local-dir:{model}")
-    tokenise = open_clip.get_tokenizer(f"local-dir:{model}")
+    clip, transform = open_clip.create_model_from_pretrained(model)
+    tokenise = open_clip.get_tokenizer(model)
     clip.eval()
     names = [row.name for row in class_table("imagenet")]
     with torch.no_grad():
@@ -102,10 +78,10 @@ def plain_loop(model: Path, files: list[Path]) -> list[int]:
     return answers
 
 
-def test_a_plain_loop_with_open_clip_answers_the_same(model: Path, data: Path, tmp_path: Path) -> None:
+def test_a_plain_loop_with_open_clip_answers_the_same(model: str, data: Path, tmp_path: Path) -> None:
     suite, out = tmp_path / "samples.toml", tmp_path / "run"
     suite.write_text(SUITE.format(templates=json.dumps(TEMPLATES)))
-    command = ["evaluate", "--method", "zeroshot", "--suite", str(suite), "--model", f"local-dir:{model}", "--data", str(data)]
+    command = ["evaluate", "--method", "zeroshot", "--suite", str(suite), "--model", model, "--data", str(data)]
     program = [sys.executable, "-m", "robustbench_ft", *command, "--out", str(out), "--workers", "1", "--json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "RBFT_STORE": str(tmp_path / "store")}
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=600, env=environment)
