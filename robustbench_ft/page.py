@@ -117,7 +117,7 @@ def _measured_by(panel: Panel) -> str:
     for spec in panel.tests:
         if spec.metric != "top1":
             by.setdefault(spec.measure, []).append(spec.name)
-    told = "".join(f" {what[0].upper()}{what[1:]}: {', '.join(names)}." for what, names in by.items())
+    told = "".join(f" Measured by {what}: {', '.join(names)}." for what, names in by.items())
     return told + ("" if panel.headline_shifts else f" Rows are ranked by {panel.test.name}.")
 
 

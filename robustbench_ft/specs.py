@@ -38,7 +38,7 @@ class TestSet(Value):
     def measure(self) -> str:
         """What its value is called."""
         if self.metric == "pm":
-            return "share of anchors that are right with every neighbour (pm-k)"
+            return "pm-k accuracy"
         known = {"macro-f1": "macro-F1", "worst-region": "worst-region accuracy", "mean-per-class": "mean per-class accuracy"}
         return known.get(self.metric, "accuracy")
 

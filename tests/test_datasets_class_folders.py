@@ -12,6 +12,7 @@ from miniatures.folders import encoded, write_class_folders
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
+from robustbench_ft import carve
 from robustbench_ft.datasets import class_folders, content_digest, index, open_spec
 from robustbench_ft.datasets.index import Listing
 from robustbench_ft.errors import DataError, MissingData, UnknownName
@@ -229,3 +230,21 @@ def test_what_changes_while_it_is_listed_is_not_kept(tmp_path: Path) -> None:
 
     index.kept(tmp_path / "store", "key", build)
     assert not (tmp_path / "store" / "index").exists()
+
+
+def test_the_carving_of_a_large_set_is_kept_and_a_damaged_copy_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    part, carved = carve.part, []
+    monkeypatch.setattr(carve, "part", lambda *args, **fields: (carved.append(args), part(*args, **fields))[1])
+    monkeypatch.setattr(carve, "LARGE", 8)
+    wanted = spec(n=4, part="val", val_per_class=1)
+
+    def ids() -> list[str]:
+        return list(open_spec(wanted, tmp_path, tmp_path / "store").ids)
+
+    first = ids()
+    assert ids() == first and len(carved) == 1
+    assert open_spec(spec(n=4, part="train", val_per_class=1), tmp_path, tmp_path / "store").ids[0] not in first
+    for file in (tmp_path / "store" / "parts").iterdir():
+        file.write_bytes(file.read_bytes()[:-1] + b"\xff")
+    assert ids() == first and len(carved) == 3

@@ -13,7 +13,7 @@ import pytest
 from miniatures import imagenet
 
 from robustbench_ft import datafiles, suites
-from robustbench_ft.datasets import content_digest, open_spec
+from robustbench_ft.datasets import content_digest, open_set, open_spec
 from robustbench_ft.errors import DataError, MissingData
 from robustbench_ft.suites import Suite
 
@@ -235,3 +235,14 @@ def test_all_of_val_by_name_is_read_and_one_missing_image_is_noticed(tmp_path: P
     (tmp_path / "imagenet" / paths[12_345]).unlink()
     with pytest.raises(DataError, match="imagenet-val: 49999 examples, expected 50000"):
         open_spec(VAL, tmp_path, tmp_path / "store")
+
+
+def test_an_image_that_cannot_be_read_names_the_command_that_finds_all_of_them(tmp_path: Path) -> None:
+    imagenet.write_family(tmp_path / "data")
+    suite = suites.load(str(imagenet.small_suite(tmp_path / "suite")))
+    found = open_set(suite, suite.spec("imagenet-r"), tmp_path / "data", tmp_path / "store")
+    path = tmp_path / "data" / "imagenet-r" / found.ids[3]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=f"{path.name} cannot be decoded: .*; there may be more") as caught:
+        found.image(3)
+    assert caught.value.hint == f"rbft data verify imagenet-r --data {tmp_path / 'data'}"

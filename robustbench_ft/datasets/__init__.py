@@ -63,6 +63,20 @@ class ImageSet:
         return replace(self, ids=ids, labels=labels, image=_Members(self.image, members), digest=digest, columns=columns)
 
 
+@dataclass(frozen=True)
+class _Told:
+    """Image i; an error says which command finds all images that cannot be read."""
+
+    image: Callable[[int], Image.Image]
+    hint: str
+
+    def __call__(self, index: int) -> Image.Image:
+        try:
+            return self.image(index)
+        except DataError as error:
+            raise DataError(f"{error}; there may be more", hint=self.hint) from error
+
+
 def nothing() -> ImageSet:
     """A set without an example."""
 
@@ -118,7 +132,7 @@ def open_spec(spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
     """Open a split of a data set as its reader gives it, then the part that ``spec`` asks for; DataError says what is wrong."""
     found = part_of(whole(spec, root, store), spec, root, store)
     check(found, spec, root)
-    return found
+    return replace(found, image=_Told(found.image, repair(spec, root))) if spec.dataset else found
 
 
 def whole(spec: DatasetSpec, root: Path | None, store: Path) -> ImageSet:
