@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from miniatures.folders import encoded, write_class_folders, write_parquet, write_shards, write_tar
 from torch.utils.data import DataLoader
 
+from robustbench_ft import datafiles
 from robustbench_ft.datasets import ImageSet, content_digest, open_spec, parquet, tar_shards
 from robustbench_ft.errors import DataError, MissingData, UsageError
 from robustbench_ft.specs import DatasetSpec
@@ -21,6 +23,7 @@ from robustbench_ft.specs import DatasetSpec
 pytest.importorskip("pyarrow")
 CLASSES, FOLDERS = ("tench", "goldfish", "great white shark"), ("n01", "n02", "n03")
 Examples = list[tuple[str, int, bytes]]
+VAL = Path(__file__).parents[2] / "shared/data/answer-keys/imagenet_val_set_index_to_filepath.json.gz"
 
 
 def spec(**fields: Any) -> DatasetSpec:
@@ -299,3 +302,14 @@ def test_without_pyarrow_the_extra_is_named(official: ImageSet, tmp_path: Path, 
     with pytest.raises(UsageError, match="needs pyarrow") as caught:
         read(tmp_path)
     assert caught.value.hint == "pip install 'robustbench-ft[parquet]'"
+
+
+@pytest.mark.skipif(not VAL.is_file(), reason="needs the file names of ImageNet val in ../shared/data/answer-keys")
+def test_the_names_of_imagenet_val_are_found_under_the_shipped_digest(tmp_path: Path) -> None:
+    val = next(spec for spec in datafiles.load("imagenet").specs() if spec.name == "imagenet-val")
+    paths = [path.split("/")[1:] for path in json.loads(gzip.decompress(VAL.read_bytes()))]
+    rows = [(f"{name[:-5]}_{wnid}.JPEG", val.folders.index(wnid), b"") for wnid, name in paths]
+    order = np.random.default_rng(0).permutation(len(rows)).tolist()
+    write_parquet(tmp_path / val.path / "data", "validation", [rows[i] for i in order], files=14, per_group=1000)
+    found = open_spec(val, tmp_path, tmp_path / "store")
+    assert found.aligned and found.digest == val.digest and found.ids[0] == "val/n01440764/ILSVRC2012_val_00000293.JPEG"

@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ class ImageSet:
     def subset(self, mask: npt.NDArray[np.bool_]) -> ImageSet:
         """The examples where ``mask``, bool [N], is true, in the same order."""
         members = np.flatnonzero(mask)
-        ids, labels = [self.ids[i] for i in members.tolist()], self.labels[members]
+        ids, labels = list(compress(self.ids, mask.tolist())), self.labels[members]
         columns = {name: values[members] for name, values in self.columns.items()}
         digest = content_digest([*ids, self.pixels] if self.pixels else ids, labels, columns=columns)
         return replace(self, ids=ids, labels=labels, image=_Members(self.image, members), digest=digest, columns=columns)

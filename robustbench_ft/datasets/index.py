@@ -58,6 +58,12 @@ class Names(Sequence[str]):
     def __iter__(self) -> Iterator[str]:
         """All strings, in order."""
         start = 0
+        if self.blob.isascii():  # places in bytes are places in the text, and cutting is quicker than decoding
+            text = self.blob.decode()
+            for end in self.ends.tolist():
+                yield text[start:end]
+                start = end
+            return
         for end in self.ends.tolist():
             yield self.blob[start:end].decode()
             start = end

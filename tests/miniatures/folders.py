@@ -65,9 +65,10 @@ def write_parquet(
     examples: Sequence[tuple[str | None, int | None, bytes]],
     *,
     files: int = 2,
+    per_group: int = 2,
     names: Sequence[str] = (),
 ) -> None:
-    """The examples as Hugging Face writes them, in row groups of two, with class names in the schema where given."""
+    """The examples as Hugging Face writes them, in small row groups, with class names in the schema where given."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -79,4 +80,4 @@ def write_parquet(
         table = pa.table({"image": images, "label": pa.array([label for _, label, _ in part], pa.int64())})
         noted = {"info": {"features": {"label": {"names": list(names), "_type": "ClassLabel"}}}}
         table = table.replace_schema_metadata({"huggingface": json.dumps(noted)} if names else None)
-        pq.write_table(table, folder / f"{split}-{number:05}-of-{files:05}.parquet", row_group_size=2)
+        pq.write_table(table, folder / f"{split}-{number:05}-of-{files:05}.parquet", row_group_size=per_group)
