@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -11,9 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from robustbench_ft.augment import CROP, Augmentation
 from robustbench_ft.datasets import ImageSet
+from robustbench_ft.errors import UsageError
 from robustbench_ft.preprocess import Preprocess
 from robustbench_ft.words import prompt
 
@@ -22,7 +25,9 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Batch:
-    """``images``: uint8 [B, 3, H, W] (or features, float [B, D]); ``labels``: int64 [B]; ``texts``: tokens int64 [B, L]."""
+    """``images``: uint8 [B, 3, H, W] (mixed: float; or features, float [B, D]); ``labels``: int64 [B], or soft targets, float
+    [B, C]; ``texts``: tokens int64 [B, L].
+    """
 
     images: Tensor
     labels: Tensor
@@ -37,6 +42,11 @@ class Batch:
         """The same batch in pinned memory (DataLoader's protocol)."""
         texts = None if self.texts is None else self.texts.pin_memory()
         return Batch(self.images.pin_memory(), self.labels.pin_memory(), texts)
+
+    def split(self, count: int) -> list[Batch]:
+        """The batch in ``count`` pieces at most, in order and of equal size but for the last."""
+        columns = [column.chunk(count) for column in (self.images, self.labels, self.texts) if column is not None]
+        return [Batch(*piece) for piece in zip(*columns, strict=True)]
 
 
 class Data(Protocol):
@@ -53,19 +63,40 @@ class Data(Protocol):
         """The examples at ``indices``; randomness from torch's global generator, which is seeded for the step."""
 
 
-class Images:
-    """A labelled image set under the train or the eval transform."""
+@dataclass(frozen=True)
+class Mixup:
+    """Mixup (Zhang et al., 2018, https://arxiv.org/abs/1710.09412), one share a batch, as timm does it.
 
-    def __init__(self, images: ImageSet, preprocess: Preprocess, *, augment: bool) -> None:
-        self.images, self.epoch = images, len(images)
-        self.transform: Callable[..., Tensor] = preprocess.train if augment else preprocess.eval
+    ``alpha``: of the Beta distribution of the share; ``classes``: C of the soft targets.
+    """
+
+    alpha: float
+    classes: int
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Every example with its counterpart from the batch's other end: pixels float [B, 3, H, W], targets float [B, C]."""
+        share = torch.distributions.Beta(self.alpha, self.alpha).sample()
+        pixels, targets = batch.images.float(), F.one_hot(batch.labels, self.classes).float()
+        return Batch(*(torch.lerp(column.flip(0), column, share) for column in (pixels, targets)))
+
+
+class Images:
+    """A labelled image set under the eval transform, CLIP's random crop (``augment=True``) or another augmentation."""
+
+    def __init__(
+        self, images: ImageSet, preprocess: Preprocess, *, augment: bool | Augmentation, mixup: Mixup | None = None
+    ) -> None:
+        self.images, self.epoch, self.mixup = images, len(images), mixup
+        wanted = augment if isinstance(augment, Augmentation) else Augmentation(crop=CROP if augment else None)
+        self.transform = preprocess.transform(wanted)
 
     def __len__(self) -> int:
         return self.epoch
 
     def batch(self, indices: Indices) -> Batch:
         pixels = torch.stack([self.transform(self.images.image(int(i))) for i in indices])
-        return Batch(pixels, torch.from_numpy(self.images.labels[indices]))
+        plain = Batch(pixels, torch.from_numpy(self.images.labels[indices]))
+        return self.mixup(plain) if self.mixup else plain
 
 
 class Captioned:
@@ -75,8 +106,10 @@ class Captioned:
     """
 
     def __init__(self, images: Images, classes: Sequence[str], templates: Sequence[str], tokenise: Tokenise) -> None:
+        if images.mixup:
+            raise UsageError("mixup mixes two classes, and a caption names one", hint="--set recipe.mixup=0")
         self.images, self.epoch, self.templates = images, len(images), len(templates)
-        self.tokens = torch.stack([tokenise([prompt(t, name) for t in templates]) for name in classes])  # [C, T, L]
+        self.tokens = prompt_tokens(classes, templates, tokenise)
 
     def __len__(self) -> int:
         return self.epoch * self.templates
@@ -110,6 +143,11 @@ class Tokenise(Protocol):
     """open_clip's tokenizer interface: texts to tokens, int64 [N, L]."""
 
     def __call__(self, texts: str | list[str], context_length: int | None = None) -> Tensor: ...
+
+
+def prompt_tokens(classes: Sequence[str], templates: Sequence[str], tokenise: Tokenise) -> Tensor:
+    """The tokens of every template filled with every class name, int64 [C, T, L]."""
+    return torch.stack([tokenise([prompt(template, name) for template in templates]) for name in classes])
 
 
 class Steps(Dataset[Batch]):

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from robustbench_ft.data_cli import data_app
-from robustbench_ft.errors import RbftError, UsageError
+from robustbench_ft.errors import RbftError, UsageError, is_out_of_memory
 
 app = typer.Typer(
     name="rbft",
@@ -64,14 +64,23 @@ def evaluate(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A field of the method: base=flyp, base.recipe.lr=1e-4.")
     ] = None,
+    ingredients: Annotated[
+        str | None,
+        typer.Option(
+            help='Of a soup, as JSON: a list of methods, {"grid": {"recipe.lr": [1e-5, 3e-5]}}, or '
+            '{"space": "model-soups", "count": 16, "seed": 0}.'
+        ),
+    ] = None,
     chosen_by: Annotated[
         list[str] | None,
         typer.Option("--chosen-by", help="What chose a field given by --set: FIELD=default|id_val|oracle."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Default: 0.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Several in place of one, as in 0,1,2: their mean and spread.")] = None,
     data: Annotated[Path | None, typer.Option(envvar="RBFT_DATA", help="Folder with the data sets.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for record, pack and picture. Default: runs/SUITE/METHOD/seed-N.")
+        Path | None,
+        typer.Option(help="Folder for record, pack and picture; with --seeds, of all seed-N. Default: runs/SUITE/METHOD/seed-N."),
     ] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of finished work. Default: $RBFT_STORE or the user's cache.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh/--no-fresh", help="Ignore fits that are in the store.")] = False,
@@ -82,15 +91,18 @@ def evaluate(
         int | None, typer.Option(min=0, help="Processes that decode images in evaluation. Default: one less than cores, up to 8.")
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of torch; 0: one for small models, torch's choice else.")] = 0,
+    track: Annotated[str | None, typer.Option(help="Where training logs its loss: tensorboard, wandb or mlflow.")] = None,
     as_json: Json = False,
 ) -> None:
     """Fit a method on a suite, evaluate it with its path and the start, and write predictions, record and picture."""
     from robustbench_ft import evaluation
 
+    overrides = [("ingredients", ingredients)] if ingredients else []
     order = evaluation.Order(
-        method=method, suite=suite, model=model, pretrained=pretrained, overrides=_pairs(set_, "--set"),
-        chosen_by=_pairs(chosen_by, "--chosen-by"), seed=seed, data=data, out=out, store=store, fresh=fresh,
+        method=method, suite=suite, model=model, pretrained=pretrained, overrides=overrides + _pairs(set_, "--set"),
+        chosen_by=_pairs(chosen_by, "--chosen-by"), seed=seed, seeds=seeds, data=data, out=out, store=store, fresh=fresh,
         device=device, precision=precision.value, batch_size=batch_size, workers=workers, threads=threads,
+        track=track,
     )  # fmt: skip
     print(evaluation.evaluate(order, as_json=as_json))
 
@@ -250,7 +262,7 @@ def _report(error: Exception) -> int:
     text = f"{type(error).__name__}: {error}"
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "free space" in text:
         return _fail(f"the disk is full ({text})", hint="free some space, or --store DIR and --out DIR elsewhere; then again")
-    if isinstance(error, MemoryError) or "out of memory" in text.lower():
+    if is_out_of_memory(error):
         return _fail(text.splitlines()[0], hint="a smaller --batch-size, or --set recipe.batch_size=...")
     return _fail(text, hint="the same command with --debug shows where")
 

@@ -17,7 +17,8 @@ Each carries the message (what was given, what was expected) and a hint (the nex
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 SHOWN = 30  # known names that an error lists in full
@@ -95,3 +96,23 @@ class CheckError(RbftError):
     """A check failed: a stale page, or a stored number that differs from the recomputed one."""
 
     exit_code = 6
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, a GPU or torch's allocator on the CPU had no memory left."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in told for words in ("out of memory", "not enough memory", "allocate memory")
+    )
+
+
+@contextmanager
+def in_batches(what: str, size: int, hint: str) -> Iterator[None]:
+    """Running out of memory inside becomes one error that names ``size`` and, in place of ``{}`` in ``hint``, half of it."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        first = (str(error).splitlines() or ["no memory left"])[0]
+        raise RbftError(f"out of memory: {what} in batches of {size} ({first})", hint=hint.format(max(1, size // 2))) from error

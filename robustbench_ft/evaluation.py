@@ -1,7 +1,8 @@
-"""The verb ``evaluate``: from what a user typed to what the user sees."""
+"""The verb ``evaluate``: from what a user typed to what the user sees. Several seeds are one row: one table, one picture."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -34,7 +35,10 @@ class Order:
     pretrained: str | None = None
     overrides: list[tuple[str, str]] = field(default_factory=list)
     chosen_by: list[tuple[str, str]] = field(default_factory=list)
-    seed: int = 0
+    seed: int | None = None
+    """None: 0."""
+    seeds: str | None = None
+    """Several, with commas between; ``out`` is then the folder of their folders."""
     data: Path | None = None
     out: Path | None = None
     store: Path | None = None
@@ -44,24 +48,32 @@ class Order:
     batch_size: int = 256
     workers: int | None = None
     threads: int = 0
+    track: str | None = None
 
 
 def evaluate(order: Order, *, as_json: bool = False) -> str:
     """Run it, and return what is printed on stdout."""
-    begun = time.monotonic()
     suite = suites.load(order.suite)
     method = _method(order, suite)
-    out = order.out or default_out(suite, method, order)
-    record = _run(order, suite, method, out)
-    hits = sides.read(out, suite, sides.answers(suite, order.store)).hits
-    scores = score.score([record], yardstick.of(suite), hits=hits)
+    out, folders = _folders(order, suite, method)
+    begun, records = time.monotonic(), []
+    for number, (seed, folder) in enumerate(folders.items(), 1):
+        if order.seeds:
+            say(f"seed {seed}, {number} of {len(folders)}")
+        records.append(_run(dataclasses.replace(order, seed=seed), suite, method, folder))
+    seconds, key = time.monotonic() - begun, sides.answers(suite, order.store)
+    hits = [one for folder in folders.values() for one in sides.read(folder, suite, key).hits]
+    scores = score.score(records, yardstick.of(suite), hits=hits)
     picture = _picture(scores, out)
+    paths = [folder / RECORD for folder in folders.values()]
     if as_json:
-        return printed_json({"record": str(out / RECORD), "picture": str(picture) if picture else None, **score.to_json(scores)})
+        where = {"records": [str(path) for path in paths]} if order.seeds else {"record": str(paths[0])}
+        return printed_json({**where, "picture": str(picture) if picture else None, **score.to_json(scores)})
     own_file = f" --suite {order.suite}" if order.suite.endswith(".toml") else ""
     lines = [
         scoring.shown(scores),
-        f"record   {out / RECORD}  ({record.record_hash[:12]}, {time.monotonic() - begun:.0f} s)",
+        *(f"record   {path}  ({record.record_hash[:12]})" for path, record in zip(paths, records, strict=True)),
+        f"took     {seconds:.0f} s",
         f"picture  {picture or 'none: without an OOD mean there is nothing to draw'}",
         f"next     rbft score {out}{own_file} --format markdown",
     ]
@@ -75,7 +87,34 @@ def default_out(suite: Suite, method: Method, order: Order) -> Path:
     plain = configure(order.method, recipe_table=suite.recipes).dump()
     given = [method.dump(), order.model, order.pretrained]
     name = method.name if given == [plain, None, None] else f"{method.name}-{digest(given)[:6]}"
-    return Path("runs") / suite.name.replace(":", "-") / name / f"seed-{order.seed}"
+    return Path("runs") / suite.name.replace(":", "-") / name / f"seed-{order.seed or 0}"
+
+
+def _folders(order: Order, suite: Suite, method: Method) -> tuple[Path, dict[int, Path]]:
+    """The folder that is scored, and the folder of each seed's run: the same one, but for ``--seeds``."""
+    own = order.out or default_out(suite, method, order)
+    if order.seeds is None:
+        return own, {order.seed or 0: own}
+    seeds = _seeds(order)
+    if method.deterministic and len(seeds) > 1:
+        say(f"{method.name} is deterministic: another seed changes nothing, and seed {seeds[0]} stands for all")
+        seeds = seeds[:1]
+    of_all = order.out or own.parent
+    if (of_all / RECORD).is_file():
+        raise UsageError(
+            f"--out {of_all} holds the run of one seed; expected a folder for several", hint="--out FOLDER, another one"
+        )
+    return of_all, {seed: of_all / f"seed-{seed}" for seed in seeds}
+
+
+def _seeds(order: Order) -> list[int]:
+    """What ``--seeds`` names; UsageError for anything but different whole numbers."""
+    if order.seed is not None:
+        raise UsageError("--seed and --seeds: expected one of them", hint=f"--seeds {order.seeds}")
+    parts = (order.seeds or "").split(",")
+    if not all(part.strip().isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
+        raise UsageError(f"--seeds {order.seeds}: expected different whole numbers with commas between", hint="--seeds 0,1,2")
+    return [int(part) for part in parts]
 
 
 def _method(order: Order, suite: Suite) -> Method:
@@ -101,24 +140,27 @@ def _run(order: Order, suite: Suite, method: Method, out: Path) -> RunRecord:
         raise UsageError(f"--data {order.data}: no such folder", hint="the folder that holds the unpacked data sets")
     from robustbench_ft import run, store
     from robustbench_ft.predict import Evaluation
+    from robustbench_ft.track import tracking
 
     device = _device(order.device)
     _set_threads(order.threads, suite)
-    return run.evaluate(
-        run.Run(
-            suite=suite,
-            method=method,
-            start=order.model or suite.start,
-            pretrained=order.pretrained,
-            seed=order.seed,
-            data=order.data,
-            out=out,
-            store=store.Store(order.store or default_folder(), fresh=order.fresh),
-            device=device,
-            selection=_selection(order),
-            how=Evaluation(batch_size=order.batch_size, precision=order.precision, workers=_workers(order)),
-        )
+    order_of_run = run.Run(
+        suite=suite,
+        method=method,
+        start=order.model or suite.start,
+        pretrained=order.pretrained,
+        seed=order.seed or 0,
+        data=order.data,
+        out=out,
+        store=store.Store(order.store or default_folder(), fresh=order.fresh),
+        device=device,
+        selection=_selection(order),
+        how=Evaluation(batch_size=order.batch_size, precision=order.precision, workers=_workers(order)),
     )
+    if order.track is None:
+        return run.evaluate(order_of_run)
+    with tracking(order.track, out, method.dump()):
+        return run.evaluate(order_of_run)
 
 
 def _device(name: str) -> str:

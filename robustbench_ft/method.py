@@ -39,7 +39,22 @@ if TYPE_CHECKING:
     from robustbench_ft.train import Recipe
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Alphas = Annotated[tuple[Fraction, ...], Field(min_length=1)]
+"""A grid to choose alpha from."""
 FROM_FILE = "rbft_method_file."  # module prefix of methods given by path
+
+
+@dataclass(frozen=True)
+class Supported:
+    """The val set of another task whose accuracy is to be kept, and the words of its zero-shot head."""
+
+    val: ImageSet
+    classes: tuple[str, ...]
+    templates: tuple[str, ...]
+
+    def described(self) -> tuple[Any, ...]:
+        """What tells it from others, as JSON."""
+        return self.val.digest, self.classes, self.templates
 
 
 @dataclass(frozen=True)
@@ -52,18 +67,25 @@ class Task:
     classes: tuple[str, ...]
     templates: tuple[str, ...]
     seed: int = 0
-    supported: tuple[ImageSet, ...] = field(default=())
-    """Val sets of other tasks whose accuracy is to be kept (patching)."""
+    supported: tuple[Supported, ...] = field(default=())
+    """Other tasks, whose accuracy is to be kept (patching)."""
 
     def with_seed(self, seed: int) -> Task:
         """The same task under another seed."""
         return replace(self, seed=seed)
 
     def training(self, start: Classifier, recipe: Recipe) -> Images:
-        """The training images as ``recipe`` wants them: CLIP's augmentation, or the eval transform."""
-        from robustbench_ft.batches import Images
+        """The training images as ``recipe`` wants them: augmented, mixed, or under the eval transform."""
+        from robustbench_ft.batches import Images, Mixup
 
-        return Images(self.train, start.preprocess, augment=recipe.augment)
+        mixup = Mixup(recipe.mixup, len(self.classes)) if recipe.mixup else None
+        return Images(self.train, start.preprocess, augment=recipe.augmentation(), mixup=mixup)
+
+    def accuracy(self, model: Classifier) -> float:
+        """Top-1 on val, in [0, 1]: what a recipe that looks at val chooses by."""
+        from robustbench_ft.predict import accuracy
+
+        return accuracy(model, self.val)
 
 
 class PathPoint(NamedTuple):
@@ -86,6 +108,8 @@ class Method(BaseModel):
     """True where the seed changes nothing."""
     reads_data: ClassVar[bool] = True
     """False where it reads neither train nor val, so that they need not be there."""
+    data_beyond_id: ClassVar[str] = "none"
+    """What it uses besides the ID data of the suite."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -103,8 +127,8 @@ class Method(BaseModel):
 
         return fit(self, start, task)
 
-    def headline(self) -> tuple[str, float | None]:
-        """Name and alpha of the point that stands for the method."""
+    def headline(self, fitted: Classifier) -> tuple[str, float | None]:
+        """Name and alpha of the point that stands for the method, whose classifier ``fitted`` is (see ``fitted.chosen``)."""
         return self.name, None
 
     def path(self, start: Classifier, task: Task) -> Iterable[PathPoint]:
@@ -126,12 +150,17 @@ class Method(BaseModel):
             return data
         if info.context:
             data = recipes.merge(recipes.fields(info.context["recipes"], cls.name), data)
+        _refuse_unknown(cls.name, data, cls.model_fields)
         values = {name: f.default for name, f in cls.model_fields.items() if isinstance(f.default, Value)}
-        return data | {
-            name: recipes.merge(values[name].model_dump(mode="json"), data[name])
-            for name in values.keys() & data.keys()
-            if isinstance(data[name], dict)
-        }
+        for name in (name for name in values.keys() & data.keys() if isinstance(data[name], dict)):
+            _refuse_unknown(f"{cls.name}, {name}", data[name], type(values[name]).model_fields)
+            data = data | {name: recipes.merge(values[name].model_dump(mode="json"), data[name])}
+        return data
+
+
+def _refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for name in sorted(set(given) - set(known)):
+        raise UnknownName(f"field of {what}:", name, known, hint=f"rbft show {what.partition(',')[0]}")
 
 
 def _to_method(value: Any, info: ValidationInfo) -> Method:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import logging
+from bisect import bisect_right
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import accumulate
 from typing import Any
 
 import torch
-from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robustbench_ft import start
 from robustbench_ft.batches import Tokenise
-from robustbench_ft.errors import DataError, UnknownName, UsageError
-from robustbench_ft.files import DATA
+from robustbench_ft.errors import UsageError
+from robustbench_ft.kept import kept
 from robustbench_ft.preprocess import Preprocess
+from robustbench_ft.progress import progress
+from robustbench_ft.start import BUILT_IN as BUILT_IN
+from robustbench_ft.start import weights_hash as weights_hash
 from robustbench_ft.suites import Suite
 from robustbench_ft.words import prompt
 
-BUILT_IN = {"mini-clip": DATA / "mini-clip.safetensors"}
+PROMPTS = 256  # encoded at once
 
 
 class Derived(nn.Module):
@@ -31,21 +34,27 @@ class Derived(nn.Module):
         super().__init__()
         self.classes, self.templates = tuple(classes), tuple(templates)
         self.cache: Tensor | None = None
+        self.normalize = True
 
 
 class Trained(nn.Module):
-    """A linear head of its own: ``weight`` [C, D] (the logit scale is in it), ``bias`` [C]."""
+    """A linear head of its own: ``weight`` [C, D] (the logit scale is in it), ``bias`` [C].
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+    ``normalize``: whether it reads L2-normalised features, as CLIP's own head does; LP-FT's reads them as they are.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, normalize: bool = True) -> None:
         super().__init__()
+        self.normalize = normalize
         self.weight = nn.Parameter(weight.detach().clone())
         self.bias = nn.Parameter(torch.zeros_like(self.weight[:, 0]) if bias is None else bias.detach().clone())
 
 
 class Classifier(nn.Module):
-    """CLIP's towers and a linear head on the L2-normalised image features.
+    """CLIP's towers and a linear head on the image features, L2-normalised unless the head says otherwise.
 
-    ``origin`` is provenance: the weights hash of a loaded model, the store key of a fitted one.
+    ``origin`` is provenance: the weights hash of a loaded model, the store key of a fitted one. ``chosen``: the method's fields
+    that it chose on val while it fitted, with what it chose.
     """
 
     def __init__(
@@ -55,15 +64,20 @@ class Classifier(nn.Module):
         self.clip: Any = clip  # open_clip's CLIP or CustomTextCLIP; it carries no types
         self.head = head
         self.preprocess, self.tokenise, self.origin = preprocess, tokenise, origin
+        self.chosen: dict[str, Any] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float32 [B, C], from pixels, uint8 [B, 3, H, W]."""
         return self.classify(self.encode(images))
 
     def encode(self, images: Tensor) -> Tensor:
-        """L2-normalised image features [B, D] from pixels, uint8 [B, 3, H, W]."""
-        features: Tensor = self.clip.encode_image(self.preprocess.normalise(images), normalize=True)
+        """Image features [B, D] as the head reads them, L2-normalised or not, from pixels, uint8 [B, 3, H, W]."""
+        features: Tensor = self.clip.encode_image(self.preprocess.normalise(images), normalize=self.head.normalize)
         return features
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """L2-normalised text features [B, D] from tokens, int64 [B, L]; UsageError where there is no text tower."""
+        return _encode_text(self.clip, tokens)
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits, float32 [B, C], from features [B, D]; outside autocast, since in bf16 many top logits tie."""
@@ -78,18 +92,33 @@ class Classifier(nn.Module):
         """
         if isinstance(self.head, Trained):
             return self.head.weight, self.head.bias
-        weight = self.head.cache
-        if weight is None or torch.is_grad_enabled():
+        if torch.is_grad_enabled():
             weight = zero_shot_matrix(self.clip, self.tokenise, self.head.classes, self.head.templates)
-        if not torch.is_grad_enabled():
-            self.head.cache = weight
+        elif self.head.cache is None:
+            weight = self.head.cache = self._kept_matrix(self.head)
+        else:
+            weight = self.head.cache
         return weight, weight.new_zeros(len(self.head.classes))
+
+    def _kept_matrix(self, head: Derived) -> Tensor:
+        """``zero_shot_matrix``, from the store where the same text tower encoded the same words before."""
+
+        def about() -> list[object] | None:
+            if (read := start.reads(self.clip)) is None:
+                return None
+            text = {name: value for name, value in self.clip.state_dict().items() if not name.startswith("visual.")}
+            return [start.state_hash(text), read, head.classes, head.templates]
+
+        def make() -> Tensor:
+            return zero_shot_matrix(self.clip, self.tokenise, head.classes, head.templates)
+
+        return kept("heads", about, make, device=next(self.clip.parameters()).device)
 
     def frozen_head(self) -> Classifier:
         """A copy whose head is ``Trained``: the derived matrix becomes a weight of its own, with a zero bias."""
         with torch.no_grad():
             weight, bias = self.matrix()
-        return self.with_head(Trained(weight, bias))
+        return self.with_head(Trained(weight, bias, normalize=self.head.normalize))
 
     def with_head(self, head: Derived | Trained) -> Classifier:
         """A copy with another head."""
@@ -109,112 +138,95 @@ class Classifier(nn.Module):
 
 
 class Ensemble(Classifier):
-    """A classifier that averages its members' outputs: two forward passes instead of one set of weights."""
+    """A classifier that averages its members' outputs: a forward pass for each instead of one set of weights.
 
-    def __init__(self, members: Sequence[Classifier], *, probabilities: bool = False, origin: str) -> None:
+    ``weights``: the members' shares, equal where none are given. ``probabilities``: after the softmax, in place of logits.
+    ``coin``: no average; every image gets the output of one member, drawn with the shares as odds. The draw is a hash of the
+    image's pixels under that seed, so it does not depend on the batch.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Classifier],
+        *,
+        weights: Sequence[float] = (),
+        probabilities: bool = False,
+        coin: int | None = None,
+        origin: str,
+    ) -> None:
         first = members[0]
         super().__init__(nn.Identity(), Derived((), ()), first.preprocess, first.tokenise, origin=origin)
-        self.members, self.probabilities = nn.ModuleList(members), probabilities
+        self.members, self.probabilities, self.coin = nn.ModuleList(members), probabilities, coin
+        self.weights = tuple(weights) or (1 / len(members),) * len(members)
 
     def forward(self, images: Tensor) -> Tensor:
         """Mean logits, or log of the mean probabilities, float32 [B, C]."""
         logits = torch.stack([member(images) for member in self.members])
-        return logits.softmax(-1).mean(0).log() if self.probabilities else logits.mean(0)
+        if self.coin is not None:
+            return logits[self._drawn(images), torch.arange(len(images))]
+        shares = logits.new_tensor(self.weights)[:, None, None]
+        return (shares * logits.softmax(-1)).sum(0).log() if self.probabilities else (shares * logits).sum(0)
+
+    def _drawn(self, images: Tensor) -> list[int]:
+        """The member that answers, for each image."""
+        key = (self.coin or 0).to_bytes(8, "little")
+        hashes = [hashlib.blake2b(image.numpy().tobytes(), digest_size=8, key=key).digest() for image in images.cpu()]
+        ends = list(accumulate(self.weights))[:-1]
+        return [bisect_right(ends, (int.from_bytes(found, "little") >> 11) / 2**53) for found in hashes]
+
+    def options(self) -> dict[str, Any]:
+        """All but the members, as JSON."""
+        return {"weights": list(self.weights), "probabilities": self.probabilities, "coin": self.coin}
 
     def reading(self, classes: Sequence[str], templates: Sequence[str]) -> Ensemble:
         """Each member behind a zero-shot head of other names."""
         members = [member.reading(classes, templates) for member in self.members if isinstance(member, Classifier)]
-        return Ensemble(members, probabilities=self.probabilities, origin=self.origin)
+        return Ensemble(members, **self.options(), origin=self.origin)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Ensemble:
         members = [copy.deepcopy(member, memo) for member in self.members if isinstance(member, Classifier)]
-        return Ensemble(members, probabilities=self.probabilities, origin=self.origin)
+        return Ensemble(members, **self.options(), origin=self.origin)
 
 
 @torch.no_grad()
 def zero_shot_matrix(clip: Any, tokenise: Tokenise, classes: Sequence[str], templates: Sequence[str]) -> Tensor:
     """Zero-shot head, float32 [C, D] (Radford et al., 2021): per class the prompts' embeddings, each normalised, averaged,
-    normalised again, times exp(logit scale). Each distinct prompt is encoded once.
+    normalised again, times exp(logit scale). Each distinct prompt is encoded once, ``PROMPTS`` at a time.
     """
     device = next(clip.parameters()).device
+    prompts = {name: [prompt(template, name) for template in templates] for name in classes}
+    distinct = list(dict.fromkeys(text for texts in prompts.values() for text in texts))
     was_training = clip.training
     clip.eval()
-    rows: dict[str, Tensor] = {}
-    for name in dict.fromkeys(classes):
-        tokens = tokenise([prompt(template, name) for template in templates]).to(device)
-        rows[name] = F.normalize(clip.encode_text(tokens, normalize=True).float().mean(0), dim=-1)
+    parts = []
+    with progress("encoding prompts", len(distinct)) as bar:
+        for first in range(0, len(distinct), PROMPTS):
+            tokens = tokenise(distinct[first : first + PROMPTS]).to(device)
+            parts.append(_encode_text(clip, tokens).float())
+            bar.advance(by=len(tokens))
     clip.train(was_training)
-    matrix: Tensor = torch.stack([rows[name] for name in classes]) * clip.logit_scale.exp()
+    embedded, place = torch.cat(parts), {text: k for k, text in enumerate(distinct)}
+    means = [embedded[[place[text] for text in prompts[name]]].mean(0) for name in classes]
+    matrix: Tensor = F.normalize(torch.stack(means), dim=-1) * clip.logit_scale.exp()
     return matrix
+
+
+def _encode_text(clip: Any, tokens: Tensor) -> Tensor:
+    if not hasattr(clip, "encode_text"):
+        raise UsageError(
+            f"this model is no CLIP: {type(clip).__name__} has no text tower",
+            hint="a start model with two towers: rbft list models",
+        )
+    features: Tensor = clip.encode_text(tokens, normalize=True)
+    return features
 
 
 def load_start(name: str, suite: Suite, *, pretrained: str | None = None, device: str = "cpu") -> Classifier:
     """The start model ``name`` with the zero-shot head of ``suite``, in float32 and eval mode.
 
     ``name``: ``mini-clip``; a ``.safetensors`` file of the project's small CLIP; an open_clip model (``ViT-B-32`` with
-    ``pretrained="openai"``, or ``ViT-B-32:openai``; ``hf-hub:...``, ``local-dir:...``); ``random:ViT-B-32`` for plumbing.
+    ``pretrained="openai"`` or a checkpoint file, or ``ViT-B-32:openai``; ``hf-hub:...``, ``local-dir:...``);
+    ``random:ViT-B-32`` for plumbing.
     """
-    path = BUILT_IN.get(name, Path(name) if name.endswith(".safetensors") else None)
-    if path is not None and pretrained is None:
-        clip, preprocess, tokenise = _load_small(path)
-    else:
-        clip, preprocess, tokenise = _load_open_clip(name, pretrained)
-    clip = clip.float().to(device).eval()
-    head = Derived(suite.classes, suite.templates)
-    return Classifier(clip, head, preprocess, tokenise, origin=weights_hash(clip)).eval()
-
-
-def weights_hash(module: nn.Module) -> str:
-    """SHA-256 over names, types, shapes and bytes of a module's state."""
-    state = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        plain = tensor.detach().cpu().contiguous()
-        state.update(f"{name}|{plain.dtype}|{tuple(plain.shape)}|".encode())
-        state.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-    return state.hexdigest()
-
-
-def _load_small(path: Path) -> tuple[nn.Module, Preprocess, Tokenise]:
-    from robustbench_ft.mini import clip as small
-
-    if not path.is_file():
-        raise DataError(f"no start model at {path}", hint="rbft list models")
-    clip, tokenise = small.load(path)
-    return clip, Preprocess(PreprocessCfg(size=small.IMAGE_SIZE, mean=small.MEAN, std=small.STD)), tokenise
-
-
-def _load_open_clip(name: str, pretrained: str | None) -> tuple[nn.Module, Preprocess, Tokenise]:
-    import open_clip
-
-    random = name.startswith("random:")
-    name = name.removeprefix("random:")
-    if pretrained is None and not name.startswith(("hf-hub:", "local-dir:")) and ":" in name:
-        name, pretrained = name.rsplit(":", 1)
-    if not name.startswith(("hf-hub:", "local-dir:")):
-        _check_open_clip_name(name, pretrained, random)
-    logging.disable(logging.ERROR)  # the hub's client logs every retry; the error below says it once
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # a random model is the same model every time
-            clip = open_clip.create_model(name, pretrained=None if random else pretrained, load_weights=not random)
-    except Exception as error:  # open_clip and its downloaders raise whatever they raise
-        raise DataError(
-            f"the weights of {name}:{pretrained} could not be loaded: {' '.join(str(error).split())[:240]}",
-            hint="run once where there is a network, or give a local file: --pretrained path/to/weights",
-        ) from error
-    finally:
-        logging.disable(logging.NOTSET)
-    return clip, Preprocess(PreprocessCfg(**open_clip.get_model_preprocess_cfg(clip))), open_clip.get_tokenizer(name)
-
-
-def _check_open_clip_name(name: str, pretrained: str | None, random: bool) -> None:
-    import open_clip
-
-    models = open_clip.list_models()
-    if name not in models:
-        raise UnknownName("model", name, [*BUILT_IN, *models], hint="rbft list models")
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if not random and pretrained is None:
-        raise UsageError(f"which weights of {name}? Known: {', '.join(tags)}.", hint="--pretrained TAG, or random:NAME")
-    if not random and pretrained not in tags and not Path(str(pretrained)).is_file():
-        raise UnknownName("weights tag", str(pretrained), tags, hint="--pretrained TAG, or a checkpoint file")
+    clip, preprocess, tokenise, origin = start.load(name, pretrained)
+    return Classifier(clip.to(device), Derived(suite.classes, suite.templates), preprocess, tokenise, origin=origin).eval()

@@ -89,6 +89,8 @@ class Sheet:
     title: str
     by: Yardstick
     series: tuple[Series, ...]
+    beside: bool = True
+    """Whether small panels stand beside the large one."""
 
     @cached_property
     def mean(self) -> View:
@@ -135,7 +137,7 @@ class Sheet:
 
 def sheet_picture(sheet: Sheet, *paths: Path) -> None:
     """Draw a sheet once and write it to every path, which ends in .svg or .png."""
-    small = [sheet.mean] * bool(sheet.mean.pool) + sheet.shifts * (len(sheet.mean.shifts) > 1)
+    small = [sheet.mean] * bool(sheet.mean.pool) + sheet.shifts * (len(sheet.mean.shifts) > 1) if sheet.beside else []
     columns = min(len(SHARES) - 1, math.ceil(len(small) / DOWN))
     down = math.ceil(len(small) / columns) if small else 1
     width = WIDTH if small else WIDTH / 1.5

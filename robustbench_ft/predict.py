@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 
 from robustbench_ft.batches import Features
 from robustbench_ft.datasets import ImageSet
-from robustbench_ft.errors import RbftError, TrainingError
+from robustbench_ft.errors import RbftError, TrainingError, in_batches
 from robustbench_ft.model import Classifier
 from robustbench_ft.packs import Answers
 from robustbench_ft.preprocess import Preprocess
@@ -24,6 +24,7 @@ from robustbench_ft.specs import Groups
 Words = tuple[tuple[str, ...], tuple[str, ...]]
 """Class names and templates."""
 CHUNK_BYTES = 1 << 30  # decoded pixels held at once
+SMALLER = "--batch-size {}"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def predict(
     """
     answers: dict[str, dict[str, list[Answers]]] = {name: {g: [] for g in groupings} for name in classifiers}
     makers = {name: _maker(make, words, once=len(classifiers) == 1) for name, make in classifiers.items()}
-    with progress(f"evaluating on {images.name}", len(images) * len(classifiers)) as bar:
+    held = in_batches(f"evaluating on {images.name}", how.batch_size, SMALLER)
+    with held, progress(f"evaluating on {images.name}", len(images) * len(classifiers)) as bar:
         for pixels in _chunks(images, preprocess, how, readers=len(classifiers)):
             for name, make in makers.items():
                 for logits in _logits(make(), pixels, how):
@@ -63,21 +65,42 @@ def predict(
 
 
 def encode(model: Classifier, images: ImageSet, how: Evaluation = Evaluation()) -> Features:
-    """L2-normalised features, float32 [N, D], of the eval transform, with labels; on the CPU."""
-    parts = []
+    """The features that the model's head reads, float32 [N, D], of the eval transform, with labels; on the CPU.
+
+    Methods take ``features.encode``, which keeps them.
+    """
+    parts, device = [], _device(model)
     model.eval()
-    with torch.no_grad(), progress(f"encoding {images.name}", len(images)) as bar:
+    held = in_batches(f"encoding {images.name}", how.batch_size, SMALLER)
+    with torch.no_grad(), held, progress(f"encoding {images.name}", len(images)) as bar:
         for pixels in _chunks(images, model.preprocess, how):
             for batch in pixels:
-                parts.append(model.encode(batch.to(_device(model))).float().cpu())
+                with torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bf16"):
+                    parts.append(model.encode(batch.to(device)).float().cpu())
                 bar.advance(by=len(batch))
     return Features(torch.cat(parts), torch.from_numpy(images.labels))
 
 
 def accuracy(model: Classifier, images: ImageSet) -> float:
     """Top-1 in [0, 1], for choices on val."""
-    answers = predict({"model": lambda: model}, images, {"own": None}, preprocess=model.preprocess)["model"]["own"]
-    return float(np.mean(answers == images.labels))
+    return accuracies([lambda: model], images, preprocess=model.preprocess)[0]
+
+
+def accuracies(
+    makes: Sequence[Callable[[], Classifier]], images: ImageSet, *, preprocess: Preprocess, words: Words | None = None
+) -> list[float]:
+    """Top-1 in [0, 1] of several classifiers, each made when it is evaluated, in one pass over the images.
+
+    ``words``: see ``predict``.
+    """
+    named = {f"model {number}": make for number, make in enumerate(makes)}
+    found = predict(named, images, {"own": None}, words=words, preprocess=preprocess)
+    return [float(np.mean(answers["own"] == images.labels)) for answers in found.values()]
+
+
+def best_alpha(grid: Sequence[float], scores: Sequence[float]) -> float:
+    """The alpha with the highest score; of equals the lowest, which keeps most of the start."""
+    return max(zip(scores, grid, strict=True), key=lambda pair: (pair[0], -pair[1]))[1]
 
 
 def _maker(make: Callable[[], Classifier], words: Words | None, *, once: bool) -> Callable[[], Classifier]:

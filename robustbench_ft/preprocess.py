@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from open_clip.transform import AugmentationCfg, PreprocessCfg, image_transform_
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose
+
+from robustbench_ft.augment import CROP, Augmentation
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class Preprocess:
     def train(self, image: Image.Image) -> Tensor:
         """Uint8 [3, H, W], random: draws from torch's global generator."""
         return self._pixels(self._train_geometry, image)
+
+    def transform(self, augmentation: Augmentation) -> Callable[[Image.Image], Tensor]:
+        """To uint8 [3, H, W] under that augmentation, with draws from torch's global generator."""
+        geometry = self._eval_geometry if augmentation.crop is None else self._crop(augmentation.crop)
+        return partial(self._pixels, Compose([*geometry.transforms, *augmentation.steps(self.config)]))
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """float32 [B, 3, H, W] from uint8, with the arithmetic of ToTensor and Normalize."""
@@ -53,4 +61,8 @@ class Preprocess:
 
     @cached_property
     def _train_geometry(self) -> Compose:
-        return Compose(image_transform_v2(self.config, is_train=True, aug_cfg=AugmentationCfg()).transforms[:-2])
+        return self._crop(CROP)
+
+    def _crop(self, smallest: float) -> Compose:
+        wanted = AugmentationCfg(scale=(smallest, 1.0))
+        return Compose(image_transform_v2(self.config, is_train=True, aug_cfg=wanted).transforms[:-2])

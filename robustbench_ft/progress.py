@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,10 +29,13 @@ class Bar:
             self._view.update(self._task, total=steps)
 
 
+_shown: ContextVar[bool] = ContextVar("rbft_progress", default=False)
+
+
 @contextmanager
 def progress(label: str, total: int, *, done: int = 0) -> Iterator[Bar]:
-    """A bar of ``total`` steps, of which ``done`` were done before."""
-    if not sys.stderr.isatty():
+    """A bar of ``total`` steps, of which ``done`` were done before; none inside of another."""
+    if _shown.get() or not sys.stderr.isatty():
         yield Bar(None, None)
         return
     from rich.console import Console
@@ -45,7 +49,11 @@ def progress(label: str, total: int, *, done: int = 0) -> Iterator[Bar]:
         TextColumn("[dim]{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as view:
-        yield Bar(view, view.add_task(label, total=total, completed=done, note=""))
+        token = _shown.set(True)
+        try:
+            yield Bar(view, view.add_task(label, total=total, completed=done, note=""))
+        finally:
+            _shown.reset(token)
 
 
 def say(text: str) -> None:

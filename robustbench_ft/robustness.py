@@ -62,6 +62,11 @@ def effective_robustness(shift: Measured) -> Rho:
     return Rho(value, low, high, z, line.axis, p, beyond > MAX_BEYOND, line.unusable)
 
 
+def seed_values(shifts: Sequence[Measured]) -> list[float]:
+    """Per seed, the mean over shifts of rho."""
+    return [_mean(rhos) for rhos in zip(*map(_rho_per_seed, shifts), strict=True)]
+
+
 def plain_value(shifts: Sequence[Measured]) -> float:
     """Mean over seeds and shifts of rho, without an interval."""
     return _mean([rho for shift in shifts for rho in _rho_per_seed(shift)])
@@ -76,7 +81,7 @@ def mean_effective_robustness(shifts: Sequence[Measured]) -> Interval:
     different models are independent. That the reference models saw the same test images is left out.
     Seed noise comes from the per-seed means themselves. Rounding of printed figures is an error like the images'.
     """
-    per_seed = [_mean(rhos) for rhos in zip(*map(_rho_per_seed, shifts), strict=True)]
+    per_seed = seed_values(shifts)
     slopes, places, id_sd, ood = [], [], 0.0, 0.0
     for shift in shifts:
         scale = transform(shift.line.scale)

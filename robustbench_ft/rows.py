@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from robustbench_ft.baselines import Baseline
 from robustbench_ft.lines import Axis
-from robustbench_ft.robustness import Measured, Rho, Sensitivity, effective_robustness, mean_effective_robustness
+from robustbench_ft.robustness import (
+    Measured,
+    Rho,
+    Sensitivity,
+    effective_robustness,
+    mean_effective_robustness,
+    seed_values,
+)
 from robustbench_ft.statistics import NO_NOISE, Interval, Term, linear, seed_noise
 from robustbench_ft.suites import Panel
 from robustbench_ft.tallies import Tallies, interval
@@ -20,6 +28,10 @@ from robustbench_ft.yardstick import BOTH, OOD, Figures, Weights, Yardstick, mea
 
 if TYPE_CHECKING:
     from robustbench_ft.metrics import Hits
+
+
+EFFECTIVE = "effective robustness"
+"""Its mean, as the name of a measure."""
 
 
 class Score(NamedTuple):
@@ -88,6 +100,8 @@ class Row:
     relative: dict[str, Interval]
     """OOD accuracy minus the start model's."""
     relative_mean: Interval | None
+    sd: dict[str, float] = field(default_factory=dict)
+    """Standard deviation over the seeds per test set, of both means and of ``EFFECTIVE``; empty for one seed."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +192,16 @@ def _row(subject: Subject, measured: dict[str, Measured], by: Yardstick, used: S
         effective_all=mean_all,
         relative={name: found for name in present if (found := relative({name: 1.0}))},
         relative_mean=relative(means.get(OOD)),
+        sd=_spread(means, [measured[name] for name in mean.over] if mean else [], seeds) if len(seeds) > 1 else {},
     )
+
+
+def _spread(means: Mapping[str, Weights], effective: Sequence[Measured], seeds: Sequence[Figures]) -> dict[str, float]:
+    """Standard deviation over the seeds of each of ``means`` and of the mean of rho over the shifts ``effective``."""
+    values = {name: [_value(weights, figures) for figures in seeds] for name, weights in means.items()}
+    if effective:
+        values[EFFECTIVE] = seed_values(effective)
+    return {name: stdev(each) for name, each in values.items()}
 
 
 def _means(
@@ -279,6 +302,7 @@ def row_json(row: Row, panel: Panel) -> dict[str, Any]:
         "effective_robustness_mean_all": plain(row.effective_all),
         "relative_robustness": {name: plain(interval) for name, interval in row.relative.items()},
         "relative_robustness_mean": plain(row.relative_mean),
+        "sd": row.sd,
         "partial": [spec.name for spec in panel.headline_shifts if spec.name not in row.scores],
     }
 

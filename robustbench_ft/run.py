@@ -72,9 +72,9 @@ def evaluate(run: Run) -> RunRecord:
         points = list_points(run.method, start, fitted, task)
         judged = judge(run, start, fitted, points)
     cost = Cost(fit_seconds=fitted_at - begun, evaluate_seconds=time.monotonic() - fitted_at)
-    pack = Pack(run.suite.protocol, judged.digests, judged.answers[run.method.headline()[0]])
+    pack = Pack(run.suite.protocol, judged.digests, judged.answers[run.method.headline(fitted)[0]])
     packs.save(pack, run.out / PACK)
-    record = describe(run, start, points, judged, cost)
+    record = describe(run, start, points, judged, cost, fitted=fitted)
     record.save(run.out / RECORD)
     return record
 
@@ -90,7 +90,7 @@ def open_task(run: Run) -> Task:
 
 def list_points(method: Method, start: Classifier, fitted: Classifier, task: Task) -> dict[str, PathPoint]:
     """Every point to evaluate, by name: the start, the method's path, and the headline among them."""
-    name, alpha = method.headline()
+    name, alpha = method.headline(fitted)
     points = {"start": PathPoint("start", lambda: start, None if alpha is None else 0.0)}
     with seal.sealed():
         points |= {point.name: point for point in method.path(start, task)}
@@ -158,9 +158,11 @@ def answer(
     return {name: found[name] for name in points}
 
 
-def describe(run: Run, start: Classifier, points: dict[str, PathPoint], judged: Judged, cost: Cost) -> RunRecord:
+def describe(
+    run: Run, start: Classifier, points: dict[str, PathPoint], judged: Judged, cost: Cost, *, fitted: Classifier
+) -> RunRecord:
     """The record of a finished run whose pack is written."""
-    headline = run.method.headline()[0]
+    headline = run.method.headline(fitted)[0]
     pack = file_digest(run.out / PACK)
     numerics = store.numerics(torch.device(run.device))
     commit, dirty = _commit()
@@ -173,7 +175,9 @@ def describe(run: Run, start: Classifier, points: dict[str, PathPoint], judged: 
         sources=store.method_sources(run.method.dump()),
         deterministic=run.method.deterministic,
         seed=run.seed,
-        selection={name: "default" for name in type(run.method).model_fields} | run.selection,
+        selection=dict.fromkeys(type(run.method).model_fields, "default")
+        | run.selection
+        | dict.fromkeys(fitted.chosen, "id_val"),
         points=tuple(
             Point(
                 name=name,

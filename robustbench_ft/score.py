@@ -17,6 +17,8 @@ from robustbench_ft.yardstick import Yardstick, own
 
 START = "start"
 """The point of every run that is the start model itself."""
+CHOSEN = "chosen"
+"""The point that stands for a row whose seeds chose different ones, such as different alphas."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class RunScores(Scores):
     """The first seed's."""
     seeds: tuple[int, ...]
     missing: tuple[str, ...]
+    chosen: tuple[str, ...] = ()
+    """Per seed, the name of its headline."""
 
     @property
     def headline(self) -> Row:
@@ -59,19 +63,31 @@ def score(runs: Sequence[RunRecord], by: Yardstick | None = None, *, hits: Seque
     subjects = [
         Subject(
             model=point.name if point.name in (START, first.method) else f"{first.method} {point.name}",
-            seeds=[_point(run, point.name).counts for run in runs],
+            seeds=[one.counts for one in seeds],
             hits=hits if point.headline else (),
             starts=starts,
             point=point.name,
             alpha=point.alpha,
             headline=point.headline,
         )
-        for point in first.points
+        for point, seeds in _points(runs)
         if point.headline or not brief
     ]
     scores = rows.score(subjects, by)
     missing = tuple(spec.name for spec in suite.tests if any(spec.name in run.missing for run in runs))
-    return RunScores(by, scores.rows, scores.used, first, tuple(run.seed for run in runs), missing)
+    chosen = tuple(run.headline.name for run in runs)
+    return RunScores(by, scores.rows, scores.used, first, tuple(run.seed for run in runs), missing, chosen)
+
+
+def _points(runs: Sequence[RunRecord]) -> list[tuple[Point, list[Point]]]:
+    """The points that all runs have, each with its counterparts; ``CHOSEN`` last, where the seeds' headlines differ."""
+    headlines = [run.headline for run in runs]
+    names = set.intersection(*({point.name for point in run.points} for run in runs))
+    found = [(point, [_point(run, point.name) for run in runs]) for point in runs[0].points if point.name in names]
+    if len({point.name for point in headlines}) == 1:
+        return found
+    found = [(point.model_copy(update={"headline": False}), seeds) for point, seeds in found]
+    return [*found, (headlines[0].model_copy(update={"name": CHOSEN, "alpha": None}), headlines)]
 
 
 def load_run(path: Path) -> list[RunRecord]:
@@ -92,7 +108,7 @@ def same_row(runs: Sequence[RunRecord]) -> None:
     for field in ("suite", "protocol", "start", "method", "config", "selection", "deterministic"):
         if len({repr(getattr(run, field)) for run in runs}) > 1:
             raise DataError(f"these records are not seeds of one row: they differ in {field}")
-    for name in dict.fromkeys(point.name for run in runs for point in run.points):
+    for name in dict.fromkeys(point.name for run in runs for point in run.points if not point.headline):
         for run in runs:
             _point(run, name)
     if len({run.seed for run in runs}) < len(runs):

@@ -8,10 +8,11 @@ from robustbench_ft.baselines import Baseline
 from robustbench_ft.lines import BaselineLine
 from robustbench_ft.robustness import Rho, Sensitivity
 from robustbench_ft.rows import MeanRho, Row, Scores, row_json
-from robustbench_ft.score import RunScores
+from robustbench_ft.score import CHOSEN, RunScores
 from robustbench_ft.statistics import Interval
 from robustbench_ft.suites import Panel
 from robustbench_ft.tables import ABSENT, FORMATS, Format, check_form, layout, percent, plain, plus_minus, sentence, to_csv
+from robustbench_ft.yardstick import OOD
 
 SIGN_CHANGES = "‡"
 FULL_AXIS = "†"
@@ -82,12 +83,20 @@ def main_table(scores: Scores, style: Format) -> str:
     short, relative = short_names(scores.panel), any(row.relative for row in scores.rows)
     header = [[_label(scores)], ["ID"], *([short[name]] for name in names), ["OOD mean"], *mean_headers(scores)]
     header += [["relative", "robustness", "vs start"]] * relative
+    seeds = max(row.seeds for row in scores.rows)
+    header += [["SD over", f"{seeds} seeds:", "ID, OOD mean"]] * (seeds > 1)
     cells = []
     for row in scores.rows:
         shifts = [percent(row.scores[name].value) if name in row.scores else ABSENT for name in names]
         cells.append([_point(row, style), plus_minus(row.id), *shifts, plus_minus(row.ood_mean), *mean_cells(row, scores, style)])
         cells[-1] += [plus_minus(row.relative_mean, signed=True)] * relative
+        cells[-1] += [", ".join(spread(row, name) for name in (scores.panel.test.name, OOD))] * (seeds > 1)
     return layout(header, cells, style)
+
+
+def spread(row: Row, name: str) -> str:
+    """A measure's standard deviation over the seeds, in points."""
+    return f"{100 * row.sd[name]:.2f}" if name in row.sd else ABSENT
 
 
 def companions_table(scores: Scores, style: Format) -> str:
@@ -202,6 +211,9 @@ def line_notes(scores: Scores) -> list[str]:
 
 def _run_notes(scores: RunScores) -> list[str]:
     found = []
+    if len(set(scores.chosen)) > 1:
+        told = ", ".join(f"{name} (seed {seed})" for name, seed in zip(scores.chosen, scores.seeds, strict=True))
+        found.append(f"{CHOSEN}: each seed's own choice: {told}.")
     if scores.missing:
         ood = " no OOD mean, no rank" if set(scores.missing) & {s.name for s in scores.panel.headline_shifts} else ""
         found.append(f"partial: no images of {', '.join(scores.missing)};{ood or ' the rest is complete'}.")

@@ -2,6 +2,7 @@
 
     fits/<key>/model.safetensors, fit.json      a finished fit
     fits/<key>/scratch/                         checkpoints of one that is not finished
+    heads/<key>, features/<key>                 zero-shot heads, and image features of train and val (robustbench_ft.kept)
     pixels/, predictions/, keys/, index/        of test sets too: closed while a method fits
 
 A key hashes everything that decides the content, so nothing is ever stale; removing any of it is safe.
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +31,41 @@ from safetensors.numpy import save as arrays_to_bytes
 from safetensors.torch import save_file
 
 from robustbench_ft import seal
+from robustbench_ft.checkpoints import scratch
 from robustbench_ft.errors import TrainingError
 from robustbench_ft.files import digest, file_digest, write_atomic
+from robustbench_ft.kept import Shelf, keeping
+from robustbench_ft.kept import numerics as numerics
 from robustbench_ft.method import Method, Task, load
 from robustbench_ft.model import Classifier, Derived, Ensemble, Trained
 from robustbench_ft.packs import Answers
 from robustbench_ft.progress import say
-from robustbench_ft.train import scratch
 
 # The files whose text decides what training and evaluation give; a change in one invalidates every fit and all predictions.
-DECISIVE = ("train", "batches", "model", "preprocess", "weights", "losses", "method", "predict", "soups", "words")
+DECISIVE = (
+    "train",
+    "batches",
+    "model",
+    "preprocess",
+    "weights",
+    "losses",
+    "method",
+    "predict",
+    "soups",
+    "words",
+    "merging",
+    "recipe",
+    "pieces",
+    "averages",
+    "checkpoints",
+    "augment",
+    "start",
+    "kept",
+    "features",
+    "probes",
+    "regularisers",
+    "projection",
+)
 FORMAT = 1
 
 
@@ -81,12 +108,18 @@ class Store:
 _store: ContextVar[Store | None] = ContextVar("rbft_store", default=None)
 
 
+def keeps() -> bool:
+    """Whether finished fits are kept here, so that they can be read back."""
+    return _store.get() is not None
+
+
 @contextmanager
 def using(store: Store) -> Iterator[Store]:
     """Fits inside are looked up and kept in ``store``; outside of any, nothing is kept."""
     token = _store.set(store)
     try:
-        yield store
+        with keeping(Shelf(store.folder, code(), store.fresh, store.known)):
+            yield store
     finally:
         _store.reset(token)
 
@@ -117,6 +150,15 @@ def fit(method: Method, start: Classifier, task: Task) -> Classifier:
     return fitted
 
 
+def keep(method: Method, start: Classifier, task: Task, fitted: Classifier) -> None:
+    """Keep ``fitted`` as what ``method.fit`` gives: a longer training has come by it. Does nothing without a store."""
+    key, store = fit_key(method, start, task), _store.get()
+    if store is not None and not store.has(key):
+        store.known.add(key)
+        about = {"method": method.dump(), "seed": task.seed, "chosen": fitted.chosen, "seconds": 0.0}
+        _write(store.fit_folder(key), fitted, about)
+
+
 def fit_key(method: Method, start: Classifier, task: Task) -> str:
     """SHA-256 of all that decides a fit: method, start, task, seed, numerics, torch, and the source of what trains."""
     device = next(start.parameters()).device
@@ -125,7 +167,7 @@ def fit_key(method: Method, start: Classifier, task: Task) -> str:
             "format": FORMAT,
             "method": method.dump(),
             "start": start.origin,
-            "task": [task.suite, task.train.digest, task.val.digest, [data.digest for data in task.supported]],
+            "task": [task.suite, task.train.digest, task.val.digest, [one.described() for one in task.supported]],
             "words": [task.classes, task.templates],
             "preprocess": start.preprocess.describe(),
             "seed": task.seed,
@@ -135,16 +177,11 @@ def fit_key(method: Method, start: Classifier, task: Task) -> str:
     )
 
 
-def numerics(device: torch.device) -> dict[str, Any]:
-    """What decides the last bits on ``device``."""
-    threads = torch.get_num_threads() if device.type == "cpu" else 0
-    return {"device": device.type, "threads": threads, "deterministic": torch.are_deterministic_algorithms_enabled()}
-
-
 def code(dump: Any = None) -> dict[str, str]:
-    """Torch's minor version, and the SHA-256 of every source file that decides: the core's, and each method's in the dump."""
+    """Minor versions of what computes, and the SHA-256 of all source that decides: the core's, and each method's in a dump."""
     found = {name: file_digest(Path(__file__).with_name(f"{name}.py")) for name in DECISIVE}
-    found["torch"] = torch.__version__.split("+")[0].rsplit(".", 1)[0]
+    for library in ("torch", "open_clip_torch", "timm"):
+        found[library] = version(library).split("+")[0].rsplit(".", 1)[0]
     return found | {f"methods/{name}": sha for name, sha in method_sources(dump).items()}
 
 
@@ -180,7 +217,7 @@ def _write(folder: Path, fitted: Classifier, about: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in fitted.state_dict().items()}
     partial = folder / f"model.{os.getpid()}.tmp"
-    save_file(tensors, partial, metadata={"heads": json.dumps(_shape(fitted))})
+    save_file(tensors, partial, metadata={"heads": json.dumps(_shape(fitted)), "chosen": json.dumps(fitted.chosen)})
     partial.replace(folder / "model.safetensors")
     write_atomic(folder / "fit.json", json.dumps(about, indent=1, sort_keys=True))
     shutil.rmtree(folder / "scratch", ignore_errors=True)
@@ -190,17 +227,24 @@ def _shape(model: Classifier) -> dict[str, Any]:
     """What the tensors do not tell: the kind of head, or the members of an ensemble."""
     if isinstance(model, Ensemble):
         members = [_shape(member) for member in model.members if isinstance(member, Classifier)]
-        return {"ensemble": members, "probabilities": model.probabilities}
+        return {"ensemble": members, "options": model.options()}
     if isinstance(model.head, Trained):
-        return {"head": "trained"}
+        return {"head": "trained", "normalize": model.head.normalize}
     return {"head": "derived", "classes": model.head.classes, "templates": model.head.templates}
 
 
 def _read(folder: Path, start: Classifier, key: str) -> Classifier:
-    device = next(start.parameters()).device
-    with safe_open(folder / "model.safetensors", "pt", device=str(device)) as content:
-        fitted = _build(json.loads(content.metadata()["heads"]), start, key)
-        fitted.load_state_dict({name: content.get_tensor(name) for name in content.keys()})  # noqa: SIM118
+    file, device = folder / "model.safetensors", str(next(start.parameters()).device)
+    with safe_open(file, "pt") as content:
+        about = content.metadata()
+    fitted = _build(json.loads(about["heads"]), start, key)
+    fitted.chosen = json.loads(about["chosen"])
+    state = fitted.state_dict()
+    names = list(state)
+    for at in range(0, len(names), 16):
+        with safe_open(file, "pt", device=device) as content:  # anew: what was read stays in memory until it is closed
+            for name in names[at : at + 16]:
+                state[name].copy_(content.get_tensor(name))
     return fitted.eval()
 
 
@@ -208,9 +252,10 @@ def _build(shape: dict[str, Any], start: Classifier, key: str) -> Classifier:
     """A classifier of that shape, on the start's architecture, its weights still to be loaded."""
     if "ensemble" in shape:
         members = [_build(member, start, key) for member in shape["ensemble"]]
-        return Ensemble(members, probabilities=shape["probabilities"], origin=key)
+        return Ensemble(members, **shape["options"], origin=key)
     if shape["head"] == "trained":
         built = start.frozen_head()
+        built.head.normalize = shape["normalize"]
     else:
         built = start.with_head(Derived(shape["classes"], shape["templates"]))
     built.origin = key

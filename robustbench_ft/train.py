@@ -1,109 +1,41 @@
-"""The recipe, and the only training loop of the project.
+"""The only training loop of the project.
 
     trained = train(model, data, recipe, loss=lambda model, batch: ..., only=("clip.visual", "head"))
 
-``data`` is any ``batches.Data``; ``loss`` maps (model, batch) to a scalar; ``only`` names the parameters that move, by prefix.
-Batches, augmentation and dropout depend on (seed, step) alone and the seed is one draw from torch's global generator, so a run
-killed at any step and started again ends with the same weights, bit for bit on the CPU.
+``data`` is any ``batches.Data``; ``loss`` maps (model, batch) to a scalar, and its type says whether a batch may be split
+(``pieces``); ``only`` names the parameters that move, by prefix. Batches, augmentation and dropout depend on (seed, step)
+alone and the seed is one draw from torch's global generator, so a run killed at any step and started again ends with the same
+weights, bit for bit on the CPU.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from itertools import count
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import torch
-from pydantic import Field
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from robustbench_ft.batches import Batch, Data, Steps, step_seed
-from robustbench_ft.errors import TrainingError, UsageError
+from robustbench_ft.averages import Average, Best
+from robustbench_ft.batches import Data, Features, Steps, step_seed
+from robustbench_ft.checkpoints import next_file, read_checkpoint, write_checkpoint
+from robustbench_ft.errors import TrainingError, UsageError, in_batches
 from robustbench_ft.files import digest
-from robustbench_ft.progress import progress
-from robustbench_ft.values import Value
+from robustbench_ft.pieces import Forward, Loss, Part, parts
+from robustbench_ft.progress import progress, say
+from robustbench_ft.recipe import Recipe as Recipe
+from robustbench_ft.track import begin_log
 
 M = TypeVar("M", bound=nn.Module)
 SAVE_EVERY = 5.0  # seconds between checkpoints
 SAVE_SHARE = 20.0  # or as many times what writing one takes, where that is more
 DROPOUT = 2**32  # sets a step's seed for the forward pass apart from its seed for augmentation
-Positive = Annotated[float, Field(gt=0)]
-
-
-class Recipe(Value):
-    """Optimisation hyperparameters; the defaults are WiSE-FT's for ImageNet (Wortsman et al., 2022, appendix D)."""
-
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    lr: Positive = 3e-5
-    lr_scale: dict[str, Annotated[float, Field(ge=0)]] = {}
-    """Factors of the rate by parameter-name prefix; the longest prefix that fits counts."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    """On every trained parameter, biases and norms too, as the references do."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.9
-    """Of SGD."""
-    epochs: Positive = 10
-    batch_size: Annotated[int, Field(gt=0)] = 512
-    """The global batch."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 500
-    schedule: Literal["cosine", "cosine_epoch", "constant"] = "cosine"
-    """Cosine to 0 per step, or per epoch as LP-FT does."""
-    clip: Positive | None = 1.0
-    """Bound of the gradient's global norm."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    eval_mode: bool = False
-    """Train with the module in eval mode: running statistics and dropout off (LP-FT's released commands)."""
-    augment: bool = True
-    """CLIP's random resized crop; False: the eval transform."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    workers: Annotated[int, Field(ge=0)] = 0
-
-    def steps(self, data: Data) -> int:
-        """Steps of the whole run: epochs times batches per epoch, the short last batch of an epoch counted."""
-        return max(1, round(self.epochs * math.ceil(data.epoch / self.batch_size)))
-
-    def factor(self, step: int, total: int) -> float:
-        """The rate at ``step`` (from 0) over the base rate: linear warm-up (t + 1) / w, then the schedule."""
-        if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
-        if self.schedule == "constant":
-            return 1.0
-        if self.schedule == "cosine_epoch":
-            epoch = math.floor(step / total * self.epochs)
-            return 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
-        return 0.5 * (1 + math.cos(math.pi * (step - self.warmup_steps) / (total - self.warmup_steps)))
-
-
-@dataclass(frozen=True)
-class Scratch:
-    """Where the training runs of one fit keep their checkpoints, numbered in order."""
-
-    folder: Path
-    numbers: Iterator[int]
-
-
-_scratch: ContextVar[Scratch | None] = ContextVar("rbft_scratch", default=None)
-
-
-@contextmanager
-def scratch(folder: Path) -> Iterator[None]:
-    """Training inside keeps its checkpoints in ``folder`` and resumes from those found there."""
-    token = _scratch.set(Scratch(folder, count()))
-    try:
-        yield
-    finally:
-        _scratch.reset(token)
+AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def train(
@@ -111,71 +43,124 @@ def train(
     data: Data,
     recipe: Recipe,
     *,
-    loss: Callable[[M, Batch], Tensor],
+    loss: Loss[M],
     only: tuple[str, ...] = ("",),
     label: str = "training",
     checkpoint: Path | None = None,
+    validate: Callable[[M], float] | None = None,
+    observe: Callable[[int, M], None] | None = None,
+    until: int | None = None,
 ) -> M:
     """A trained copy of ``model``, in eval mode; ``model`` itself is untouched.
 
-    ``checkpoint``: where progress is kept; inside a fit the default is a file of that fit. TrainingError when the loss is not
-    finite (the last good checkpoint stays), UsageError when ``only`` fits no parameter.
+    ``checkpoint``: where progress is kept; inside a fit the default is a file of that fit. ``validate``: val accuracy, for
+    recipes that look at it. ``observe`` is told the number of steps done and the live weights after each, and changes nothing.
+    ``until``: the number of steps after which to end, on the schedule of the whole run. TrainingError when loss or gradient is
+    not finite (the last good checkpoint stays); UsageError when ``only`` fits no parameter, or where loss or data do not allow
+    what the recipe wants.
     """
-    if checkpoint is None and (current := _scratch.get()) is not None:
-        checkpoint = current.folder / f"train-{next(current.numbers)}.safetensors"
+    if recipe.validate_every is not None and validate is None:
+        raise UsageError(f"{label} does not look at val while it trains", hint="without recipe.validate_every")
+    if isinstance(data, Features) and (recipe.mixup or recipe.flip or recipe.randaugment):
+        raise UsageError(f"{label} trains on features that are encoded once", hint="without mixup, flip and randaugment")
+    checkpoint = checkpoint or next_file()
     seed = int(torch.randint(2**31, ()))
-    device = next(model.parameters()).device
-    run = _Run(copy.deepcopy(model), recipe, only, total=recipe.steps(data), file=checkpoint, seed=seed)
+    run = _Run(copy.deepcopy(model), data, recipe, only=only, until=until, file=checkpoint, seed=seed)
+    device, log = run.device, begin_log(label)
+    if run.total < recipe.warmup_steps:
+        say(f"{label}: {recipe.warmup_steps} steps of warm-up in a run of {run.total}: the rate never reaches {recipe.lr:g}")
     loader = DataLoader(
         Steps(data, recipe.batch_size, seed=seed, total=run.total),
         batch_size=None,
-        sampler=range(run.step, run.total),
+        sampler=range(run.step, run.until),
         num_workers=recipe.workers,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),
     )
     run.model.train(not recipe.eval_mode)
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), progress(label, run.total, done=run.step) as bar:
+    smaller = "--set recipe.accumulate=2, for the same gradient in half the memory, or recipe.batch_size={}"
+    held = in_batches(label, recipe.batch_size, smaller)
+    with torch.random.fork_rng(devices=cuda), held, progress(label, run.until, done=run.step) as bar:
         for batch in loader:
-            torch.manual_seed(step_seed(seed, run.step + DROPOUT))
-            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                value = loss(run.model, batch.to(device))
-            run.update(value)
-            bar.advance(f"loss {value.item():.3f}")
+            run.update(parts(loss, run.model, batch.to(device), run.forward()))
+            if observe is not None:
+                observe(run.step, run.model)
+            if validate is not None and run.looks():
+                run.scalars["val"] = run.look(validate)
+            log(run.scalars, run.step)
+            run.save_if_due()
+            bar.advance(f"loss {run.scalars['loss']:.3f}")
+            if run.step == run.until:
+                break
     return run.finish()
 
 
 class _Run(Generic[M]):
     """The state of one training run, and the checkpoint that holds it."""
 
-    def __init__(self, model: M, recipe: Recipe, only: tuple[str, ...], *, total: int, file: Path | None, seed: int) -> None:
-        self.model, self.recipe, self.total, self.file, self.step = model, recipe, total, file, 0
-        self.identity = digest([recipe.model_dump(mode="json"), only, total, seed])
+    def __init__(
+        self, model: M, data: Data, recipe: Recipe, *, only: tuple[str, ...], until: int | None, file: Path | None, seed: int
+    ) -> None:
+        self.model, self.recipe, self.file, self.seed, self.step = model, recipe, file, seed, 0
+        self.total = recipe.steps(data)
+        self.until = min(until or self.total, self.total)
+        self.look_every = max(1, round((recipe.validate_every or recipe.epochs) * self.total / recipe.epochs))
+        self.identity = digest([recipe.model_dump(mode="json"), only, self.total, self.until, seed])
         self.parameters = self._select(only)
+        self.device = next(model.parameters()).device
         self.optimizer = self._build_optimizer()
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+        self.average = Average(recipe.ema) if recipe.ema is not None else None
+        self.best, self.scalars = Best(), dict[str, float]()
         self.saved_at, self.save_cost, self.saved_step = time.monotonic(), 0.0, -1
         if file is not None and file.is_file():
             self._load(file)
 
-    def update(self, loss: Tensor) -> None:
-        """One optimisation step."""
-        if not math.isfinite(loss.item()):
-            kept = f"; the last good checkpoint is {self.file}" if self.file and self.file.is_file() else ""
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {self.step} of {self.total}{kept}",
-                hint="a lower rate: --set recipe.lr=...",
-            )
-        factor = self.recipe.factor(self.step, self.total)
+    def forward(self) -> Forward:
+        """How this step's loss is to be computed."""
+        kind = AUTOCAST[self.recipe.precision]
+        autocast = torch.autocast(self.device.type, kind if kind.itemsize < 4 else None, enabled=kind.itemsize < 4)
+        seed = step_seed(self.seed, self.step + DROPOUT)
+        return Forward(self.recipe.accumulate, seed, autocast, scale=self.scaler.get_scale())
+
+    def update(self, parts: Iterable[Part]) -> None:
+        """One optimisation step, on the sum of the parts' gradients. fp16: clipped after unscaling, left out on overflow."""
+        factor, loss = self.recipe.factor(self.step, self.total), 0.0
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.recipe.clip is not None:
-            nn.utils.clip_grad_norm_(list(self.parameters.values()), self.recipe.clip)
-        self.optimizer.step()
+        for part in parts:
+            loss += part.loss
+            self._require_finite("loss", loss)
+            self.scaler.scale(part.scalar).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), self.recipe.clip or math.inf).item()
+        if not self.scaler.is_enabled():
+            self._require_finite("gradient's norm", norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.step += 1
-        if time.monotonic() - self.saved_at > max(SAVE_EVERY, SAVE_SHARE * self.save_cost):
+        if self.average is not None:
+            self.average.update(self._moving(), self.step)
+        self.scalars = {"loss": loss, "lr": self.recipe.lr * factor, "gradient_norm": norm}
+
+    def looks(self) -> bool:
+        """Whether val is to be looked at after this step."""
+        return self.recipe.validate_every is not None and (self.step % self.look_every == 0 or self.step == self.until)
+
+    def look(self, validate: Callable[[M], float]) -> float:
+        """Val accuracy now: keeps the weights if they are the best, and ends the run when patience is at its end."""
+        now = self._moving() if self.average is None else self.average.mean
+        score = validate(_with_state(copy.deepcopy(self.model), now))  # a copy: what evaluation caches is not for training
+        self.best.offer(score, now)
+        self._end_if_patience_has()
+        return score
+
+    def save_if_due(self) -> None:
+        """Write the checkpoint if the last one is old."""
+        by_step = self.recipe.save_every is not None and self.step % self.recipe.save_every == 0
+        if by_step or time.monotonic() - self.saved_at > max(SAVE_EVERY, SAVE_SHARE * self.save_cost):
             self._save()
 
     def finish(self) -> M:
@@ -185,8 +170,24 @@ class _Run(Generic[M]):
         for parameter in self.model.parameters():
             parameter.grad = None
         self.model.requires_grad_(True)
-        self.model.eval()
-        return self.model
+        averaged = {} if self.average is None else self.average.mean
+        return _with_state(self.model, self.best.state or averaged)
+
+    def _require_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            kept = f"; the last good checkpoint is {self.file}" if self.file and self.file.is_file() else ""
+            raise TrainingError(
+                f"the {what} is {value} at step {self.step} of {self.total}{kept}", hint="a lower rate: --set recipe.lr=..."
+            )
+
+    def _end_if_patience_has(self) -> None:
+        if self.recipe.patience is not None and self.best.since >= self.recipe.patience:
+            self.until = self.step
+
+    def _moving(self) -> dict[str, Tensor]:
+        """The state that training changes: the chosen parameters and the buffers."""
+        still = {name for name, _ in self.model.named_parameters()} - self.parameters.keys()
+        return {name: value for name, value in self.model.state_dict().items() if name not in still}
 
     def _select(self, only: tuple[str, ...]) -> dict[str, nn.Parameter]:
         chosen = {}
@@ -216,31 +217,38 @@ class _Run(Generic[M]):
         if self.file is None:
             return
         begun = time.monotonic()
-        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items() if value is not None}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_suffix(f".{os.getpid()}.tmp")  # two processes may do the same fit
-        save_file(
-            {name: value.detach().clone().contiguous() for name, value in tensors.items()},
-            partial,
-            metadata={"step": str(self.step), "identity": self.identity},
-        )
-        partial.replace(self.file)
+        states = self.optimizer.state_dict()["state"].items()
+        sections: dict[str, Mapping[str, Tensor]] = {
+            "model": self.model.state_dict(),
+            "optimizer": {f"{k}/{name}": value for k, state in states for name, value in state.items() if value is not None},
+            "average": {} if self.average is None else self.average.mean,
+            "best": self.best.state,
+        }
+        rest = {"score": self.best.score, "since": self.best.since, "scaler": self.scaler.state_dict()}
+        write_checkpoint(self.file, sections, step=self.step, identity=self.identity, rest=rest)
         self.saved_at = time.monotonic()
         self.save_cost = self.saved_at - begun
 
     def _load(self, file: Path) -> None:
-        with safe_open(file, "pt") as content:
-            metadata = content.metadata()
-            if metadata["identity"] != self.identity:
-                raise UsageError(f"{file} belongs to another training run", hint="remove it or give another file")
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-        self.model.load_state_dict({n.removeprefix("model/"): v for n, v in tensors.items() if n.startswith("model/")})
+        sections, self.step, rest = read_checkpoint(file, self.identity)
+        self.saved_step = self.step
+        self.model.load_state_dict(sections["model"])
         state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer/"):
-                _, index, key = name.split("/")
-                state.setdefault(int(index), {})[key] = value
+        for name, value in sections.get("optimizer", {}).items():
+            index, _, key = name.partition("/")
+            state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
-        self.step = self.saved_step = int(metadata["step"])
+        self.scaler.load_state_dict(rest["scaler"])
+        if self.average is not None:
+            self.average.mean = self._on_device(sections.get("average", {}))
+        self.best = Best(self._on_device(sections.get("best", {})), rest["score"], rest["since"])
+        self._end_if_patience_has()
+
+    def _on_device(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self.device) for name, value in state.items()}
+
+
+def _with_state(model: M, state: Mapping[str, Tensor]) -> M:
+    """``model`` itself in eval mode, with ``state`` in place of its own where it has an entry."""
+    model.load_state_dict(model.state_dict() | dict(state))
+    return model.eval()

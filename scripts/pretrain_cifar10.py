@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from robustbench_ft import suites
 from robustbench_ft.batches import Batch, Tokenise
+from robustbench_ft.checkpoints import scratch
 from robustbench_ft.datasets import ImageSet, open_set
 from robustbench_ft.files import file_digest
 from robustbench_ft.losses import contrastive
@@ -33,7 +34,7 @@ from robustbench_ft.mini import clip as small
 from robustbench_ft.model import Classifier, Trained
 from robustbench_ft.preprocess import Preprocess
 from robustbench_ft.progress import say
-from robustbench_ft.train import Recipe, scratch, train
+from robustbench_ft.train import Recipe, train
 
 SUITE = Path(__file__).parents[1] / "docs" / "cifar10-half.toml"
 SYNONYMS = ("plane", "car", "fowl", "kitten", "stag", "puppy", "toad", "pony", "boat", "lorry")

@@ -17,7 +17,7 @@ import torch
 
 from robustbench_ft import records, run, score, score_tables, store, suites, yardstick
 from robustbench_ft.files import default_folder, write_atomic
-from robustbench_ft.method import configure, names
+from robustbench_ft.method import configure, load, names
 from robustbench_ft.metrics import RECORD
 
 # Title and paper of each row.
@@ -32,6 +32,19 @@ ROWS = {
     "uniform_soup": ("Uniform soup of 5", "https://arxiv.org/abs/2203.05482"),
     "greedy_soup": ("Greedy soup of 5", "https://arxiv.org/abs/2203.05482"),
     "ensemble": ("Logit ensemble of 5", "https://arxiv.org/abs/2203.05482"),
+    "car_ft": ("CAR-FT", "https://arxiv.org/abs/2211.16175"),
+    "distill": ("Linear probe, distilled", "https://arxiv.org/abs/2109.01903"),
+    "ema": ("Fine-tuning, EMA", "https://arxiv.org/abs/2109.01903"),
+    "flyp_ce": ("FLYP-CE", "https://arxiv.org/abs/2212.00638"),
+    "lc_reg": ("Linear probe, held near the zero-shot head", "https://arxiv.org/abs/2109.01903"),
+    "learned_soup": ("Learned soup of 5", "https://arxiv.org/abs/2203.05482"),
+    "lipsum_ft": ("Lipsum-FT", "https://arxiv.org/abs/2404.00860"),
+    "lora": ("LoRA", "https://arxiv.org/abs/2106.09685"),
+    "model_stock": ("Model Stock of 2", "https://arxiv.org/abs/2403.19522"),
+    "paint": ("PAINT, alpha chosen on ID val", "https://arxiv.org/abs/2208.05592"),
+    "random_interpolation": ("Random interpolation, alpha 0.5", "https://arxiv.org/abs/2109.01903"),
+    "tpgm": ("TPGM", "https://arxiv.org/abs/2303.10720"),
+    "trajectory": ("Fine-tuning, with points along the way", "https://arxiv.org/abs/2109.01903"),
 }
 
 
@@ -69,7 +82,7 @@ def about(name: str) -> str:
         "paper": ROWS[name][1],
         "date": datetime.now(UTC).date().isoformat(),
         "licence": "MIT",
-        "data_beyond_id": "none",
+        "data_beyond_id": load(name).data_beyond_id,
         "notes": "The project's own run: scripts/run_methods.py",
     }
     return "\n".join(f"{key} = {json.dumps(value)}" for key, value in fields.items()) + "\n"

@@ -37,7 +37,19 @@ MOVES: dict[str, tuple[str, ...]] = {
     "wiseft": TUNING,
     "uniform_soup": TUNING,
     "greedy_soup": TUNING,
+    "learned_soup": TUNING,
+    "model_stock": TUNING,
+    "paint": ("clip.visual",),
     "flyp": ("clip",),
+    "flyp_ce": ("clip",),
+    "ema": TUNING,
+    "trajectory": TUNING,
+    "lipsum_ft": TUNING,
+    "car_ft": TUNING,
+    "tpgm": TUNING,
+    "lora": TUNING,
+    "distill": ("head",),
+    "lc_reg": ("head",),
 }
 """What a method may move, by prefix; a method that is not named here may move everything."""
 
@@ -180,6 +192,8 @@ def _quick(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     value = {name: _quick(part) for name, part in value.items()}
+    if value.get("choose_alpha"):
+        value["choose_alpha"] = [0.5, 1.0]  # on so few images the start may be the best
     if "ingredients" in value:
         value["ingredients"] = value["ingredients"][:2]
     if {"lr", "epochs"} <= value.keys():

@@ -168,7 +168,7 @@ def test_a_value_of_none_can_be_given(tables: None) -> None:
     ("name", "field", "value", "message"),
     [
         ("wiseft", "alpha", 1.5, r"wiseft: alpha: .*less than or equal to 1, got 1\.5"),
-        ("wiseft", "alpah", 1, r"'alpah'. Did you mean alpha\? Known: alpha, base, path_steps"),
+        ("wiseft", "alpah", 1, r"'alpah'. Did you mean alpha\? Known: alpha, base, choose_alpha, fisher, path_steps"),
         ("wiseft", "base.recipe.lrr", 1, r"wiseft, base\.recipe: 'lrr'. Did you mean lr\?"),
         ("wiseft", "alpha.x", 1, "'x'. Known: none"),
         ("wiseft", "base", 3, "base: .*expected a method.*got 3"),

@@ -33,7 +33,7 @@ def test_every_method_keeps_the_contract(name: str, start: Classifier, task: Tas
 
 
 def test_every_method_says_what_it_moves() -> None:
-    assert set(method.names()) - set(contract.MOVES) == {"ensemble"}  # its parts are in no one tower
+    assert set(method.names()) - set(contract.MOVES) == {"ensemble", "random_interpolation"}  # in no one tower
 
 
 def test_heads_are_of_the_kind_that_the_method_trains(start: Classifier, task: Task, stores: contract.Stores) -> None:

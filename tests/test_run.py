@@ -158,7 +158,7 @@ def test_a_record_says_what_was_run(done: Done, tiny: Suite, start: Classifier) 
     assert record.config == wise().dump() and record.method == "wiseft" and record.seed == 0
     assert record.suite == "tiny" and record.protocol == tiny.protocol
     assert record.start.name == tiny.start and record.start.weights == start.origin
-    assert record.selection == {"alpha": "default", "base": "default", "path_steps": "default"}
+    assert record.selection == dict.fromkeys(("alpha", "choose_alpha", "fisher", "base", "path_steps"), "default")
     assert record.numerics.model_dump() == {"device": "cpu", "precision": "fp32", "batch_size": 256, "threads": 1}
     assert not record.partial and record.missing == () and record.unaligned == ()
     assert set(record.versions) == {"python", *run.RECORDED}

@@ -14,7 +14,7 @@ from robustbench_ft import files, method, store
 from robustbench_ft import train as training
 from robustbench_ft.errors import LeakError, TrainingError
 from robustbench_ft.losses import cross_entropy
-from robustbench_ft.method import Method, Task
+from robustbench_ft.method import Method, Supported, Task
 from robustbench_ft.model import Classifier, Derived, Ensemble, Trained, weights_hash
 from robustbench_ft.seal import sealed
 from robustbench_ft.store import Store, fit_key
@@ -49,7 +49,7 @@ def test_a_key_changes_with_all_that_decides_a_fit(ft: Method, start: Classifier
     for change in (
         {"train": other},
         {"val": other},
-        {"supported": (other,)},
+        {"supported": (Supported(other, ("a",), ("{}",)),)},
         {"suite": "s"},
         {"classes": (*task.classes[1:], task.classes[0])},
         {"templates": task.templates[:1]},
@@ -86,6 +86,7 @@ def test_a_key_covers_every_file_of_the_package_that_a_fit_runs() -> None:
     free = {
         "errors",
         "progress",
+        "track",
         "files",
         "suites",
         "recipes",
@@ -98,7 +99,24 @@ def test_a_key_covers_every_file_of_the_package_that_a_fit_runs() -> None:
         "specs",
         "values",
     }
-    wanted, seen = {"soups", "losses", "train", "batches", "model", "predict", "weights", "method"}, set()
+    wanted, seen = (
+        {
+            "soups",
+            "losses",
+            "train",
+            "batches",
+            "model",
+            "predict",
+            "weights",
+            "method",
+            "merging",
+            "features",
+            "probes",
+            "regularisers",
+            "projection",
+        },
+        set(),
+    )
     while wanted - seen:
         name = (wanted - seen).pop()
         seen.add(name)
