@@ -68,7 +68,7 @@ def evaluate(
             help='Of a soup, as JSON: a list of methods, {"grid": {"recipe.lr": [1e-5, 3e-5]}}, or '
             '{"space": "model-soups", "count": 16, "seed": 0}.'
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     chosen_by: Annotated[
         list[str] | None,
         typer.Option("--chosen-by", help="What chose a field given by --set: FIELD=default|id_val|oracle."),
