@@ -1,9 +1,11 @@
 """How much memory it takes to merge K fine-tunes of a ViT-B/16 on the CPU: ``python benchmarks/soup_memory.py [--models 16]``.
 
 The start is a random CLIP ViT-B/16 of open_clip (150 million parameters, 0.6 GB in float32). K copies with noise on image tower
-and head are written to a store in a temporary folder, 0.6 GB each; then every merge runs in a process of its own, which reads them
-from there, and its peak resident memory is printed. Val has four made-up images: the activations of evaluation grow with its
-batch, and are not what is measured.
+and head are written to a store in a temporary folder, 0.6 GB each; then every merge runs in a process of its own, which reads
+them from there, and its peak resident memory is printed. Val has four made-up images: the activations of evaluation grow with
+its batch, and are not what is measured.
+
+What gradients leave behind fragments glibc's heap: MALLOC_MMAP_THRESHOLD_=65536 in the environment gives it back at once.
 """
 
 from __future__ import annotations

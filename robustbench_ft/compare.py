@@ -12,6 +12,7 @@ from robustbench_ft.files import printed_json
 from robustbench_ft.sides import Side, seeds_known
 from robustbench_ft.statistics import ALPHA, MIN_SEEDS
 from robustbench_ft.tables import ABSENT, FORMATS, Format, check_form, layout, percent, plus_minus, sentence
+from robustbench_ft.yardstick import OOD, measures
 
 SIGNIFICANT = "*"
 
@@ -101,12 +102,22 @@ def difference_notes(found: Comparison) -> list[str]:
         )
     if any(one.mcnemar is not None for one in found.differences.values()):
         told.append("McNemar compares these two trained models, not the two methods: another seed would be another model.")
-    told += _seed_notes(found)
+    told += _spreads(found) + _seed_notes(found)
     if found.absent:
         told.append(f"Not compared, as a row lacks them or they need more than counts: {', '.join(found.absent)}.")
     if found.a.first.start.weights != found.b.first.start.weights:
         told.append(f"The start models differ: A {found.a.first.start.name}, B {found.b.first.start.name}.")
     return told
+
+
+def _spreads(found: Comparison) -> list[str]:
+    """The standard deviation over seeds of ID and OOD mean, of the rows that have several."""
+    names = [name for name in (found.suite.test.name, OOD) if name in found.differences]
+    weights = measures(found.suite, found.differences)
+    each = [(name, [side.sd(weights[measure]) for measure in names]) for name, side in _named(found)]
+    told = [f"{name} {', '.join(f'{100 * sd:.2f}' for sd in sds if sd is not None)}" for name, sds in each if None not in sds]
+    labels = ", ".join("ID" if name == found.suite.test.name else name for name in names)
+    return [f"SD over seeds, in points ({labels}): {'; '.join(told)}."] if names and told else []
 
 
 def _seed_notes(found: Comparison) -> list[str]:

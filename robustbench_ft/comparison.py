@@ -239,8 +239,8 @@ def to_json(found: Comparison) -> dict[str, Any]:
     return {
         "suite": found.suite.name,
         "protocol": found.a.first.protocol,
-        "a": _side_json(found.a),
-        "b": _side_json(found.b),
+        "a": _side_json(found.a, found),
+        "b": _side_json(found.b, found),
         "paired": found.paired,
         "seed_noise_known": sides.seeds_known((found.a, found.b)),
         "absent": list(found.absent),
@@ -260,14 +260,16 @@ def to_json(found: Comparison) -> dict[str, Any]:
     }
 
 
-def _side_json(side: Side) -> dict[str, Any]:
+def _side_json(side: Side, found: Comparison) -> dict[str, Any]:
     first = side.first
+    sds = {name: side.sd(weights) for name, weights in measures(found.suite, found.differences).items()}
     return {
         "path": side.name,
         "method": first.method,
         "start": first.start.model_dump(),
         "deterministic": first.deterministic,
         "seeds": [run.seed for run in side.runs],
+        "sd": {name: sd for name, sd in sds.items() if sd is not None},
         "predictions": bool(side.hits),
         "why_not": side.lacks,
     }

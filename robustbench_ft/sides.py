@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import stdev
 
 import numpy as np
 
@@ -53,6 +54,10 @@ class Side:
         """Per seed, the weighted sum of accuracies."""
         counts = [run.headline.counts for run in self.runs]
         return [sum(weight * seed[own(name)].accuracy for name, weight in weights.items()) for seed in counts]
+
+    def sd(self, weights: Weights) -> float | None:
+        """Standard deviation of ``values``; None for one seed."""
+        return stdev(self.values(weights)) if len(self.runs) > 1 else None
 
 
 def read(path: Path, suite: Suite, key: Pack | None) -> Side:

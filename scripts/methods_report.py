@@ -29,6 +29,7 @@ from robustbench_ft.plots import Series, Sheet, sheet_picture
 from robustbench_ft.rows import Row
 from robustbench_ft.score import START, RunScores
 from robustbench_ft.sides import Side
+from robustbench_ft.statistics import MIN_SEEDS, Interval
 from robustbench_ft.suites import Suite
 from robustbench_ft.tables import FORMATS, layout, plus_minus
 from robustbench_ft.yardstick import OOD, Yardstick
@@ -39,8 +40,8 @@ CONTROLS = {
     SLOWER: "`ft` at a third of its rate, which is the rate of `lpft`'s second stage, `flyp`, `car_ft`, `lipsum_ft` and `paint`",
     BEST: "the ingredient of the soups that is best on val (`scripts/best_ingredient.py`)",
 }
-COLOURS = 48
-"""Of a picture's palette: small files."""
+COLOURS = 64
+"""Of a picture's palette, chosen so that no colour is far off: small files."""
 
 
 class Found(NamedTuple):
@@ -106,22 +107,25 @@ def read(folder: Path, suite: Suite, kept: Path) -> Found:
 def page(found: dict[str, Found], suite: Suite) -> str:
     """The whole text of docs/methods.md."""
     seeds = max(len(one.side.runs) for one in found.values())
-    parts = [HEAD.format(title=suite.title, start=suite.start, seeds=seeds, s="s" * (seeds > 1)), methods_table(found)]
-    parts += [f"- *{name}*: {about}." for name, about in CONTROLS.items() if name in found]
-    parts += [ORDERINGS, orderings_table(found, suite)]
-    rows = equal_rates(found, suite)
-    parts += [RATES, rows] if rows else []
-    return "\n\n".join(parts) + "\n"
+    noise = "image and seed noise" if seeds >= MIN_SEEDS else "image noise; that of seeds needs three or more"
+    parts = [HEAD.format(title=suite.title, start=suite.start, seeds=seeds, s="s" * (seeds > 1), noise=noise)]
+    parts += [methods_table(found), "\n".join(f"- *{name}*: {about}." for name, about in CONTROLS.items() if name in found)]
+    known = seen(found, suite)
+    parts += [ORDERINGS, orderings_table(known), summary(known)]
+    rates = equal_rates(found, suite)
+    parts += [RATES, rates] if rates else []
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 HEAD = """# Every method on one suite
 
 <!-- written by scripts/methods_report.py; do not edit -->
 
-{title}, start model `{start}`, every method with the suite's recipe (`rbft show METHOD`), mean over {seeds} seed{s}, in percent and
-points with 95% intervals that hold image and seed noise. SD: over the seeds, in points, of ID and OOD mean. Rows in the order of the
-mean of ID and OOD mean. Recipes were not tuned alike (`robustbench_ft/data/recipes.toml` says which were): this shows that methods
-do what they should on a toy suite, and is no ranking of methods for photographs. Each method's page has its picture."""
+{title}. Start model `{start}`, every method with the suite's recipe (`rbft show METHOD`), mean over {seeds} seed{s}.
+In percent and points, with 95% intervals that hold {noise}. SD: over the seeds, in points, of ID and OOD mean. Rows in the
+order of the mean of ID and OOD mean. Recipes were not tuned alike (`robustbench_ft/data/recipes.toml` says which were): this
+shows that methods do what they should on a toy suite, and is no ranking of methods for photographs. Each method's page has its
+picture."""
 
 ORDERINGS = """## What papers report, and what is seen here
 
@@ -155,21 +159,33 @@ def both(row: Row) -> float:
     return row.id_ood_mean.value
 
 
-def orderings_table(found: dict[str, Found], suite: Suite) -> str:
-    """A line per claim whose rows are there."""
-    cells = []
+def seen(found: dict[str, Found], suite: Suite) -> dict[Claim, tuple[Interval | None, str]]:
+    """Per claim whose rows are there, the difference and the verdict."""
+    start = found["zeroshot"].side if "zeroshot" in found else None
+    known: dict[Claim, tuple[Interval | None, str]] = {}
     for claim in CLAIMS:
         if claim.a in found and claim.b in found:
-            start = found["zeroshot"].side if "zeroshot" in found else None
-            known = orderings.difference(claim, against(found, claim.a, claim.b, suite), start)
-            source = f"[{claim.source}]({SOURCES[claim.source]})" if claim.source else "no paper known"
-            seen = (
-                [plus_minus(known, signed=True), orderings.verdict(known, claim.says)]
-                if known
-                else ["-", "no common ID accuracy"]
-            )
-            cells.append([text(claim), source, *seen])
-    return layout([["reported"], ["by"], ["difference", "here"], ["here it"]], cells, MARKDOWN, left=2)
+            interval = orderings.difference(claim, against(found, claim.a, claim.b, suite), start)
+            known[claim] = interval, orderings.verdict(interval, claim.says)
+    return known
+
+
+def orderings_table(known: dict[Claim, tuple[Interval | None, str]]) -> str:
+    """A line per claim."""
+    cells = []
+    for claim, (interval, told) in known.items():
+        source = f"[{claim.source}]({SOURCES[claim.source]})" if claim.source else "no paper known"
+        cells.append([text(claim), source, plus_minus(interval, signed=True), told])
+    return layout([["reported"], ["by"], ["A - B", "here"], ["here it"]], cells, MARKDOWN, left=2)
+
+
+def summary(known: dict[Claim, tuple[Interval | None, str]]) -> str:
+    """How many hold, and which do not."""
+    held = sum(told.startswith(orderings.HOLDS) for _, told in known.values())
+    against_it = [text(claim) for claim, (_, told) in known.items() if told in (orderings.REVERSED, orderings.DIFFERENT)]
+    open_ = len(known) - held - len(against_it)
+    told = f"Of {len(known)} lines {held} hold, {open_} are open and {len(against_it)} do not hold"
+    return f"{told}{': ' if against_it else ''}{'; '.join(against_it)}." if known else ""
 
 
 def text(claim: Claim) -> str:
@@ -214,7 +230,8 @@ def picture(name: str, found: dict[str, Found], path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         sheet_picture(sheet, Path(folder, "large.png"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.open(Path(folder, "large.png")).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        drawn = Image.open(Path(folder, "large.png")).convert("RGB")
+        drawn.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -122,10 +122,16 @@ def above_segment(middle: Side, end: Side, start: Side, suite: Suite) -> Interva
     return t_interval(float(np.mean(per_seed)), [(images, float("inf")), seed_noise(per_seed)])
 
 
-def verdict(interval: Interval, says: Says) -> str:
+HOLDS, REVERSED, DIFFERENT = "holds", "does **not** hold: the other way round", "does **not** hold: they differ"
+UNRESOLVED = {"above": "is not resolved", "at least": "is not contradicted", "the same": "holds: no difference found"}
+
+
+def verdict(interval: Interval | None, says: Says) -> str:
     """Whether the interval lies on the side that the claim says."""
+    if interval is None:
+        return "cannot be compared"
     if interval.low <= 0 <= interval.high:
-        return {"above": "not resolved", "at least": "not contradicted", "the same": "no difference found"}[says]
+        return UNRESOLVED[says]
     if says == "the same":
-        return "does not hold"
-    return "holds" if interval.low > 0 else "**does not hold**: the other way round"
+        return DIFFERENT
+    return HOLDS if interval.low > 0 else REVERSED

@@ -13,7 +13,7 @@ import pytest
 from fabricated import FT, counts, make_baseline, make_record, make_run, make_suite, mix
 from test_cli import QUICK, Rbft, rbft, strict
 
-from robustbench_ft import records, run, scoring
+from robustbench_ft import compare, records, run, scoring
 from robustbench_ft.errors import DataError, TrainingError
 from robustbench_ft.metrics import RECORD
 from robustbench_ft.plots import curve_picture
@@ -187,3 +187,14 @@ def test_runs_with_different_choices_are_scored_from_their_folders(suite: Suite,
     for seed, alpha in enumerate(("alpha=0.5", "alpha=0.6")):
         make_run(tmp_path / f"row/seed-{seed}", suite, mix(0.5), {"alpha=1": FT}, method="paint", headline=alpha, seed=seed)
     assert f"→ {CHOSEN}" in scoring.run(Request(tmp_path / "row", str(suite.file)))
+
+
+def test_compare_has_the_spread_of_both_rows(suite: Suite, tmp_path: Path) -> None:
+    for seed in range(3):
+        make_run(tmp_path / f"a/seed-{seed}", suite, FT, seed=seed, method="a")
+    make_run(tmp_path / "b", suite, mix(0.5), method="b")
+    made = [records.load(tmp_path / f"a/seed-{seed}" / RECORD).headline.counts["toy-v2/own"].accuracy for seed in range(3)]
+    found = strict(compare.run(tmp_path / "a", tmp_path / "b", suite=str(suite.file), form="table", as_json=True))
+    assert found["a"]["sd"]["toy-v2"] == pytest.approx(spread(made)) and found["b"]["sd"] == {}
+    text = compare.run(tmp_path / "a", tmp_path / "b", suite=str(suite.file), form="table", as_json=False)
+    assert f"SD over seeds, in points (ID, OOD mean): A {100 * found['a']['sd']['toy-test']:.2f}, " in text

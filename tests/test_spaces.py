@@ -106,3 +106,25 @@ def test_an_unknown_space_lists_the_known() -> None:
 def test_every_space_names_fields_of_a_plain_fine_tune() -> None:
     for name in spaces._spaces():
         made({"space": name, "count": 3})
+
+
+def test_the_command_line_takes_ingredients_before_what_is_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sys
+
+    from robustbench_ft import cli, evaluation
+
+    orders: list[evaluation.Order] = []
+    monkeypatch.setattr(evaluation, "evaluate", lambda order, **_: orders.append(order) or "done")
+    words = ["--method", "greedy_soup", "--set", "ingredients.1.recipe.lr=0.5", "--ingredients", json.dumps(search(count=2))]
+    monkeypatch.setattr(sys, "argv", ["rbft", "evaluate", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code and [name for name, _ in orders[0].overrides] == ["ingredients", "ingredients.1.recipe.lr"]
+    given = method.configure(
+        "greedy_soup", recipe_table="mini", overrides=[(name, evaluation._value(value)) for name, value in orders[0].overrides]
+    )
+    rates = [one["recipe"]["lr"] for one in given.dump()["ingredients"]]
+    assert rates == [made(search(count=2))[0]["recipe"]["lr"], 0.5]
+    assert evaluation._selection(orders[0])["ingredients"] == "unstated"
