@@ -210,7 +210,8 @@ def test_evaluate_prints_the_table_and_where_things_are(rbft: Rbft, tiny_file: P
     record = records.load(Path("o", RECORD))
     assert record.method == "wiseft"
     assert record.selection == {
-        "alpha": "default", "base": "default", "path_steps": "unstated", "base.recipe.epochs": "unstated"
+        "alpha": "default", "base": "default", "choose_alpha": "default", "fisher": "default",
+        "path_steps": "unstated", "base.recipe.epochs": "unstated",
     }  # fmt: skip
 
 
