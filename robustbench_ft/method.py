@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 
 from robustbench_ft import recipes
 from robustbench_ft.errors import UnknownName, UsageError
+from robustbench_ft.overrides import assign
 from robustbench_ft.values import Value
 
 if TYPE_CHECKING:
@@ -249,7 +250,7 @@ def configure(name: str, *, recipe_table: str, overrides: Sequence[tuple[str, An
     for path, given in overrides:
         data = value.dump()
         data.pop("method")
-        _assign(data, path, given, kind.name)
+        assign(data, path, given, kind.name)
         value = _validate(kind, data, context)
     return value
 
@@ -263,28 +264,6 @@ def _validate(kind: type[Method], data: dict[str, Any], context: dict[str, str])
         first = error.errors()[0]
         at = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{kind.name}: {at}: {first['msg']}, got {first['input']!r}", hint=f"rbft show {kind.name}") from error
-
-
-def _assign(data: dict[str, Any], path: str, given: Any, name: str) -> None:
-    at: Any = data
-    *parents, last = path.split(".")
-    for part in parents:
-        at = at[int(part)] if isinstance(at, list) and part.isdigit() and int(part) < len(at) else _child(at, part, path, name)
-    if isinstance(at, list) and last.isdigit() and int(last) < len(at):
-        at[int(last)] = given
-        return
-    _child(at, last, path, name)
-    is_method = isinstance(at[last], dict) and "method" in at[last]
-    at[last] = {"method": given} if is_method and isinstance(given, str) else given
-
-
-def _child(at: Any, part: str, path: str, name: str) -> Any:
-    if not isinstance(at, dict) or part not in at:
-        known = [key for key in at if key != "method"] if isinstance(at, dict) else []
-        known = [str(index) for index in range(len(at))] if isinstance(at, list) else known
-        of = path.rpartition(part)[0].rstrip(".")
-        raise UnknownName(f"field of {f'{name}, {of}' if of else name}:", part, known, hint=f"rbft show {name}")
-    return at[part]
 
 
 def _plain(name: str) -> str:

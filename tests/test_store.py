@@ -98,6 +98,7 @@ def test_a_key_covers_every_file_of_the_package_that_a_fit_runs() -> None:
         "labels",
         "specs",
         "values",
+        "overrides",
     }
     wanted, seen = (
         {
