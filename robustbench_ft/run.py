@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from robustbench_ft import packs, seal, store
-from robustbench_ft.datasets import ImageSet, nothing, open_set
+from robustbench_ft.datasets import ImageSet, nothing, open_set, open_spec
 from robustbench_ft.errors import MissingData
 from robustbench_ft.files import digest, file_digest
-from robustbench_ft.method import Method, PathPoint, Task
+from robustbench_ft.method import Method, PathPoint, Supported, Task
 from robustbench_ft.metrics import PACK, RECORD, Truth, keep_key, scored
 from robustbench_ft.model import Classifier, load_start
 from robustbench_ft.packs import Answers, Pack
@@ -80,12 +80,20 @@ def evaluate(run: Run) -> RunRecord:
 
 
 def open_task(run: Run) -> Task:
-    """Train and val of the suite, as a method may see them; nothing, for a method that reads neither."""
+    """Train and val of the suite, as a method may see them; nothing, for a method that reads neither.
+
+    The val sets of supported tasks are there for methods that declare data beyond ID.
+    """
+    supported: list[Supported] = []
+    if run.method.data_beyond_id != "none":
+        for spec in run.suite.shifts:
+            if spec.val:
+                supported.append(Supported(open_spec(spec.val, run.data, run.store.folder), spec.classes, spec.templates))
     if run.method.reads_data:
         train, val = (open_set(run.suite, spec, run.data, run.store.folder) for spec in (run.suite.train, run.suite.val))
     else:
         train = val = nothing()
-    return Task(run.suite.name, train, val, run.suite.classes, run.suite.templates, run.seed)
+    return Task(run.suite.name, train, val, run.suite.classes, run.suite.templates, run.seed, tuple(supported))
 
 
 def list_points(method: Method, start: Classifier, fitted: Classifier, task: Task) -> dict[str, PathPoint]:

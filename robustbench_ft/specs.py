@@ -98,6 +98,8 @@ class DatasetSpec(TestSet):
     """Another set of the suite whose images and answers it shares, to score them by another metric."""
     within: int | None = None
     """Of ``pm``: neighbours at most this many frames from their anchor count."""
+    val: DatasetSpec | None = None
+    """Of a supported task: its val set, which methods that declare so may look at (``Task.supported``)."""
     keep: str | None = None
     """File with one index a line: the members of the split that belong to this set."""
     checksums: tuple[tuple[str, str], ...] = ()

@@ -278,6 +278,9 @@ def _fields(given: dict[str, Any], rows: tuple[words.ClassRow, ...], before: lis
         if given.get("head", own.get("head")) != "own" and "class_groups" not in given | own and of.rows() != rows:
             own["class_groups"] = words.groups(of.rows(), rows, f"{path}: {given['set']}")
     fields = own | {key: value for key, value in given.items() if key != "set"}
+    if "val" in fields:
+        dataset, _, split = fields["val"].rpartition("/")
+        fields["val"] = datafiles.load(dataset, path.parent).table(split)
     if "keep" in fields:
         fields["keep"] = str(path.parent / fields["keep"])
     return fields

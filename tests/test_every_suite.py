@@ -19,14 +19,15 @@ from test_datasets_cifar import pixels, write_batches
 
 from robustbench_ft import evaluation, leaderboard, packs, recipes, records, suites, words
 from robustbench_ft.datasets import open_set, part_of
+from robustbench_ft.errors import MissingData
 from robustbench_ft.evaluation import Order
 from robustbench_ft.files import DATA
-from robustbench_ft.method import Task
+from robustbench_ft.method import Method, Task
 from robustbench_ft.metrics import PACK, RECORD
-from robustbench_ft.model import load_start, zero_shot_matrix
+from robustbench_ft.model import Classifier, load_start, zero_shot_matrix
 from robustbench_ft.predict import encode
 from robustbench_ft.specs import DatasetSpec
-from robustbench_ft.store import Store, using
+from robustbench_ft.store import Store, fit, using
 from robustbench_ft.suites import Suite
 
 METHODS = ("zeroshot", "ft", "lp", "lpft", "l2sp", "flyp", "wiseft", "uniform_soup", "greedy_soup")
@@ -97,17 +98,18 @@ SUITES: dict[str, Callable[[Path], Suite]] = {
 }
 
 
+def cut_spec(spec: DatasetSpec, folder: Path) -> DatasetSpec:
+    """The set as it fits the miniature: its size as found, nobody's digests and checksums."""
+    free = spec.model_copy(update={"digest": None, "checksums": ()})
+    reader = importlib.import_module(f"robustbench_ft.datasets.{spec.format}")
+    found = part_of(reader.read(free, folder / "data", folder / "store"), free, folder / "data")
+    return free.model_copy(update={"n": len(found)})
+
+
 def cut_down(suite: Suite, folder: Path) -> Suite:
-    """The suite as it fits the miniature: sizes as found, nobody's digests and checksums."""
-
-    def small(spec: DatasetSpec) -> DatasetSpec:
-        free = spec.model_copy(update={"digest": None, "checksums": ()})
-        reader = importlib.import_module(f"robustbench_ft.datasets.{spec.format}")
-        found = part_of(reader.read(free, folder / "data", folder / "store"), free, folder / "data")
-        return free.model_copy(update={"n": len(found)})
-
-    parts = {part: small(getattr(suite, part)) for part in ("train", "val", "test")}
-    shifts = tuple(small(spec) for spec in suite.shifts)
+    """The suite as it fits the miniature, with the recipes of mini."""
+    parts = {part: cut_spec(getattr(suite, part), folder) for part in ("train", "val", "test")}
+    shifts = tuple(cut_spec(spec, folder) for spec in suite.shifts)
     return suite.model_copy(update={**parts, "shifts": shifts, "recipes": "mini"})
 
 
@@ -223,3 +225,31 @@ def test_supported_tasks_are_read_by_heads_of_their_own_words(
             encode(tuned, found).features @ zero_shot_matrix(start.clip, start.tokenise, spec.classes, spec.templates).T
         ).argmax(1)
         assert stale.tolist() != expected.tolist(), "the start's text tower would answer otherwise"
+
+
+def test_paint_chooses_alpha_on_the_val_sets_of_supported_tasks_too(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no other method is given them; where one is not there, the run says so and ends."""
+    for name in ("mnist", "cifar100", "stl10"):
+        arrays.WRITERS[name](tmp_path / "data")
+    whole = suites.load("patching-mnist")
+    kept = tuple(spec for spec in whole.shifts if spec.dataset in ("cifar100", "stl10"))
+    suite = cut_down(whole.model_copy(update={"shifts": kept}), tmp_path)
+    small = [spec.model_copy(update={"val": cut_spec(spec.val, tmp_path)}) for spec in suite.shifts if spec.val]
+    suite = suite.model_copy(update={"shifts": tuple(small)})
+    monkeypatch.setattr(suites, "load", lambda given: suite)
+    monkeypatch.setenv("RBFT_STORE", str(tmp_path / "store"))
+    seen: dict[str, list[tuple[str, int]]] = {}
+
+    def watched(self: Method, start: Classifier, task: Task) -> Classifier:
+        seen.setdefault(self.name, []).extend((one.val.name, len(one.classes)) for one in task.supported)
+        return fit(self, start, task)
+
+    monkeypatch.setattr(Method, "fit", watched)
+    for name in ("paint", "wiseft"):
+        evaluation.evaluate(Order(method=name, model=model, data=tmp_path / "data", out=tmp_path / name, workers=0))
+    assert seen["paint"] == [("cifar100-val", 100), ("stl10-val", 10)] and seen["wiseft"] == []
+    shutil.rmtree(tmp_path / "data" / "stl10_binary")
+    with pytest.raises(MissingData, match="stl10"):
+        evaluation.evaluate(Order(method="paint", model=model, data=tmp_path / "data", out=tmp_path / "again", workers=0))

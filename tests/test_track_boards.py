@@ -221,6 +221,9 @@ def test_the_tracks_are_those_of_the_benchmark() -> None:
 @pytest.mark.parametrize("name", suites.track("patching").suites)
 def test_patching_keeps_five_supported_tasks_under_heads_of_their_own(name: str) -> None:
     suite = suites.load(name)
+    assert [spec.val and f"{spec.val.dataset}/{spec.val.part}" for spec in suite.shifts] == [
+        "imagenet/val", "cifar10/val", "cifar100/val", "stl10/val", "food101/val"
+    ]  # fmt: skip
     supported = [(spec.dataset, spec.split) for spec in suite.shifts]
     assert supported == [("imagenet", "val"), ("cifar10", "test"), ("cifar100", "test"), ("stl10", "test"), ("food101", "test")]
     for spec in suite.shifts:
