@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from robustbench_ft.augment import CROP, Augmentation
 from robustbench_ft.datasets import ImageSet
-from robustbench_ft.errors import UsageError
+from robustbench_ft.errors import RbftError, UsageError
 from robustbench_ft.preprocess import Preprocess
 from robustbench_ft.words import prompt
 
@@ -170,6 +170,19 @@ class Steps(Dataset[Batch]):
 
     def _shuffle(self, number: int) -> Indices:
         return np.random.Generator(np.random.PCG64([self.seed, number])).permutation(len(self.data))
+
+
+class Told(Dataset[Batch | RbftError]):
+    """``Steps``, with the error of what cannot be read in place of its batch: one that a worker raises would lose its hint."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+
+    def __getitem__(self, step: int) -> Batch | RbftError:
+        try:
+            return self.steps[step]
+        except RbftError as error:
+            return error
 
 
 def step_seed(seed: int, step: int) -> int:

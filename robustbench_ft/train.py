@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from robustbench_ft.averages import Average, Best
-from robustbench_ft.batches import Data, Features, Steps, step_seed
+from robustbench_ft.batches import Data, Features, Steps, Told, step_seed
 from robustbench_ft.checkpoints import next_file, read_checkpoint, write_checkpoint
-from robustbench_ft.errors import TrainingError, UsageError, in_batches
+from robustbench_ft.errors import RbftError, TrainingError, UsageError, in_batches
 from robustbench_ft.files import digest
 from robustbench_ft.pieces import Forward, Loss, Part, parts
 from robustbench_ft.progress import progress, say
@@ -70,7 +70,7 @@ def train(
     if run.total < recipe.warmup_steps:
         say(f"{label}: {recipe.warmup_steps} steps of warm-up in a run of {run.total}: the rate never reaches {recipe.lr:g}")
     loader = DataLoader(
-        Steps(data, recipe.batch_size, seed=seed, total=run.total),
+        Told(Steps(data, recipe.batch_size, seed=seed, total=run.total)),
         batch_size=None,
         sampler=range(run.step, run.until),
         num_workers=recipe.workers,
@@ -83,6 +83,8 @@ def train(
     held = in_batches(label, recipe.batch_size, smaller)
     with torch.random.fork_rng(devices=cuda), held, progress(label, run.until, done=run.step) as bar:
         for batch in loader:
+            if isinstance(batch, RbftError):
+                raise batch
             run.update(parts(loss, run.model, batch.to(device), run.forward()))
             if observe is not None:
                 observe(run.step, run.model)

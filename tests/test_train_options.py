@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 from toynet import SHORT, Jittered, Killed, Net, features, killed_at, loss, save_every_step
 
 from robustbench_ft.averages import Best
-from robustbench_ft.batches import Batch
-from robustbench_ft.errors import TrainingError, UsageError
-from robustbench_ft.model import weights_hash
+from robustbench_ft.batches import Batch, Images
+from robustbench_ft.errors import DataError, TrainingError, UsageError
+from robustbench_ft.losses import cross_entropy
+from robustbench_ft.method import Task
+from robustbench_ft.model import Classifier, weights_hash
 from robustbench_ft.pieces import PerExample
 from robustbench_ft.train import Recipe, train
 
@@ -265,3 +269,15 @@ def test_neutral_fields_change_no_bit(net: Net) -> None:
     torch.manual_seed(7)
     ends.add(weights_hash(train(net, features(), SHORT, loss=loss)))
     assert len(ends) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_one_clear_error_from_a_worker_too(workers: int, start: Classifier, task: Task) -> None:
+    def image(index: int) -> Image.Image:
+        raise DataError("image first.jpg cannot be decoded", hint="rbft data verify")
+
+    data = Images(replace(task.train, image=image), start.preprocess, augment=False)
+    recipe = Recipe(lr=1e-3, epochs=1, batch_size=8, warmup_steps=0, workers=workers)
+    with pytest.raises(DataError) as caught:
+        train(start.frozen_head(), data, recipe, loss=cross_entropy())
+    assert (str(caught.value), caught.value.hint) == ("image first.jpg cannot be decoded", "rbft data verify")
