@@ -124,7 +124,8 @@ def key_of(suite: Suite, folder: Path | None = None) -> Pack:
     if not path.is_file():
         told = f"the right answers of suite {suite.name} are not on this machine"
         raise MissingData(told, hint=f"rbft data index --suite {suite.name} --data DIR reads them from the data sets")
-    return packs.load(path)
+    key = packs.load(path)
+    return key._replace(protocol=suite.protocol) if key.protocol == suite.tested_as else key
 
 
 def key_file(folder: Path, suite: Suite) -> Path:

@@ -52,7 +52,8 @@ def score(runs: Sequence[RunRecord], by: Yardstick | None = None, *, hits: Seque
     suite = by.panel
     assert isinstance(suite, Suite)
     for what, protocol in (("record", first.protocol), ("baseline", by.baseline.protocol if by.baseline else None)):
-        if protocol not in (None, suite.protocol):
+        shared = what == "baseline" and protocol == suite.tested_as
+        if protocol not in (None, suite.protocol) and not shared:
             raise ProtocolError(
                 f"this {what} has protocol {protocol[:12]}, but suite {suite.name} is now {suite.protocol[:12]}",
                 hint=f"rbft evaluate --method {first.method} --suite {suite.name}",

@@ -83,6 +83,8 @@ class Suite(Panel):
     """Key of the recipe table (``robustbench_ft/data/recipes.toml``) that gives methods their defaults here."""
     few_shot_recipes: str = "few-shot"
     """The same of its few-shot variants (``NAME:16-shot``)."""
+    tested_as: str = ""
+    """Of a few-shot variant: the protocol of the suite whose test sets, answer key and baseline it shares."""
     preprocessing: str = "start-eval@1"
     train: DatasetSpec
     val: DatasetSpec
@@ -174,8 +176,9 @@ def few_shot(suite: Suite, shots: int, seed: int = 0) -> Suite:
         spec.model_copy(update=few | {"name": f"{spec.name}-{shots}-shot", "n": min(spec.n, shots * classes)})
         for spec in (suite.train, suite.val)
     )
-    title = f"{suite.title}, {shots} per class"
-    return suite.model_copy(update={"name": name, "title": title, "recipes": suite.few_shot_recipes, "train": train, "val": val})
+    about = {"name": name, "title": f"{suite.title}, {shots} per class", "recipes": suite.few_shot_recipes}
+    fields = {field: getattr(suite, field) for field in Suite.model_fields}  # a copy would keep the suite's own protocol
+    return Suite.model_validate(fields | about | {"tested_as": suite.protocol, "train": train, "val": val})
 
 
 def panel_names() -> list[str]:

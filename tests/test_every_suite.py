@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import json
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from miniatures.clip import write_clip
 from sklearn.metrics import f1_score
 from test_datasets_cifar import pixels, write_batches
 
-from robustbench_ft import evaluation, leaderboard, packs, recipes, records, suites, words
+from robustbench_ft import compare, evaluation, leaderboard, packs, recipes, records, suites, words
 from robustbench_ft.datasets import open_set, part_of
 from robustbench_ft.errors import MissingData
 from robustbench_ft.evaluation import Order
@@ -150,6 +151,15 @@ def test_from_evaluate_to_a_row_of_a_leaderboard(
         assert set(row.id_on) == {spec.name for spec in suite.shifts if spec.class_groups}
     assert len({entry.submission.first.headline.pack for entry in board.entries}) > len(METHODS) // 2, "methods differ"
     check_by_hand(suite, tmp_path, "greedy_soup")
+    verb = compare.run(tmp_path / "submissions/ft", tmp_path / "submissions/zeroshot", suite=None, form="table", as_json=True)
+    differences = json.loads(verb)["differences"]
+    assert set(differences) == {*(spec.name for spec in suite.tests), "OOD mean", "ID/OOD mean"}
+    by_name = {entry.submission.name: entry.submission.scores.headline for entry in board.entries}
+    for name, found in differences.items():
+        if name in by_name["ft"].scores:
+            expected = by_name["ft"].scores[name].value - by_name["zeroshot"].scores[name].value
+            assert found["difference"]["value"] == pytest.approx(expected, abs=1e-9)
+    assert compare.run(tmp_path / "submissions/ft", tmp_path / "submissions/lp", suite=None, form="table", as_json=False)
     assert "missing" not in capsys.readouterr().err
 
 

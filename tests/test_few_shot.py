@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 from miniatures import imagenet
 
-from robustbench_ft import suites
+from robustbench_ft import evaluation, suites
 from robustbench_ft.datasets import open_spec
-from robustbench_ft.errors import DataError, UsageError
+from robustbench_ft.errors import DataError, ProtocolError, UsageError
+from robustbench_ft.evaluation import Order
+from robustbench_ft.metrics import counts_of, key_of, recount
 from robustbench_ft.specs import DatasetSpec
 
 
@@ -80,3 +83,19 @@ def test_few_shots_of_generated_pixels_keep_their_world(tmp_path: Path) -> None:
         spec = DatasetSpec(name="s", n=40, format="mini", path=world, split="val", shots=2)
         digests.add(open_spec(spec, None, tmp_path).digest)
     assert len(digests) == 2
+
+
+def test_a_variant_is_scored_with_the_key_and_the_baseline_of_its_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From ``evaluate`` to effective robustness, on the embedded suite, whose key and baseline have its protocol."""
+    monkeypatch.setenv("RBFT_STORE", str(tmp_path / "store"))
+    order = Order(method="lp", suite="mini:4-shot", out=tmp_path / "run", overrides=[("recipe.epochs", "1")])
+    row = json.loads(evaluation.evaluate(order, as_json=True))["rows"][-1]
+    assert len(row["effective_robustness"]) == 5 and row["effective_robustness_mean"]
+    few, whole = suites.load("mini:4-shot"), suites.load("mini")
+    assert key_of(few).protocol == few.protocol != whole.protocol and key_of(few).digests == key_of(whole).digests
+    record, hits = recount(tmp_path / "run", few)
+    assert counts_of(hits) == record.headline.counts
+    with pytest.raises(ProtocolError):
+        recount(tmp_path / "run", whole)

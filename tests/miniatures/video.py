@@ -36,7 +36,7 @@ TAGS = (
     "similar", "dissimilar", "problematic", "incorrect", "correct", "dont know", "deformation", "background-change",
     "occlusion-increased", "blur-increase", "bad-anchor",
 )  # fmt: skip
-FOLDERS = "/home/somebody/frames/"
+FOLDERS = "/somewhere/else/frames/"
 CSV = (
     ("aa_-1", 1000, 4),
     ("bbb", 2000, 22),
